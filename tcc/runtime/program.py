@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a schedule program (spec/engine.md, section 4): everything but the segments, for any device."""
+
+from __future__ import annotations
+
+import importlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tcc.errors import FailureError
+from tcc.runtime.container import EngineData
+from tcc.runtime.dtypes import dtype_name, numpy_dtype
+from tcc.runtime.executor import Context, LaunchTime, Value
+from tcc.runtime.expr import evaluate, show
+
+Op = dict[str, Any]
+Place = dict[str, Any]
+
+
+class ProgramContext(Context):
+    """A context whose control flow runs on the host over a device's primitives.
+
+    `pointer` and `extent` place any buffer; `bases` holds the addresses of what a device owns and a caller passes. A subclass
+    sets `arena` and `weights` (addresses), and fills `input_pointers` and `output_pointers` in `begin`.
+    """
+
+    def __init__(self, data: EngineData) -> None:
+        self.data = data
+        self.symbols: dict[str, int] = {}
+        self.arena = 0
+        self.weights = 0
+        self.input_pointers: list[int] = [0] * len(data.inputs)
+        self.output_pointers: list[int] = [0] * len(data.outputs)
+        self.pool: dict[int, int] = {}
+        self._pool_bytes: dict[int, int] = {}
+        self._times: list[LaunchTime] | None = None
+
+    # What a device provides.
+
+    @abstractmethod
+    def begin(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> None:
+        """Get ready for a run: the arena (its size may depend on `symbols`), the pointers, staged inputs."""
+
+    @abstractmethod
+    def finish(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> None:
+        """End a run: host outputs hold their values."""
+
+    @abstractmethod
+    def segment(self, op: Op) -> None:
+        """Run a segment."""
+
+    @abstractmethod
+    def time_segment(self, op: Op) -> list[LaunchTime]:
+        """Run a segment op by op, timing each."""
+
+    @abstractmethod
+    def allocate(self, nbytes: int) -> int:
+        """The address of at least `nbytes` of memory for a pool buffer (never 0), aligned as the arena is."""
+
+    @abstractmethod
+    def free(self, pointer: int) -> None:
+        """Give back what `allocate` returned; work that uses it may still be under way on the device."""
+
+    @abstractmethod
+    def read(self, pointer: int, nbytes: int) -> bytearray:
+        """Wait for the device, then read memory."""
+
+    @abstractmethod
+    def write(self, pointer: int, content: bytes | bytearray | memoryview) -> None:
+        """Write memory, ordered after the work before it."""
+
+    @abstractmethod
+    def move(self, destination: int, source: int, nbytes: int) -> None:
+        """Copy memory on the device, ordered after the work before it; the two do not overlap."""
+
+    # Places.
+
+    def pointer(self, buffer: int, offset: Any = 0) -> int:
+        """The address of a buffer (plus an offset expression in bytes)."""
+        extra = 0 if offset == 0 else evaluate(offset, self.symbols)
+        entry = self.data.buffers[buffer]
+        space = entry["space"]
+        if space == "view":
+            extra += evaluate(entry["offset"], self.symbols)
+            buffer = entry["of"]
+            entry = self.data.buffers[buffer]
+            space = entry["space"]
+        if space == "arena":
+            return self.arena + evaluate(entry["offset"], self.symbols) + extra
+        if space == "weight":
+            return self.weights + entry["offset"] + extra
+        if space == "input":
+            return self.input_pointers[entry["position"]] + extra
+        if space == "output":
+            return self.output_pointers[entry["position"]] + extra
+        try:
+            return self.pool[buffer] + extra
+        except KeyError:
+            raise FailureError(f"buffer {buffer} of the engine's pool is used before it is allocated") from None
+
+    def at(self, place: Place) -> int:
+        """The address of a place."""
+        return self.pointer(place["buffer"], place.get("offset", 0))
+
+    def nbytes(self, buffer: int) -> int:
+        """The size of a buffer in bytes."""
+        return evaluate(self.data.buffers[buffer]["bytes"], self.symbols)
+
+    def shape(self, buffer: int) -> tuple[int, ...]:
+        """The shape of a buffer."""
+        return tuple(evaluate(d, self.symbols) for d in self.data.buffers[buffer]["shape"])
+
+    def fetch(self, buffer: int) -> np.ndarray:
+        """A host copy of a buffer."""
+        dtype, shape = numpy_dtype(self.data.buffers[buffer]["dtype"]), self.shape(buffer)
+        content = self.read(self.pointer(buffer), self.nbytes(buffer))
+        return np.frombuffer(content, dtype, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+    # Running.
+
+    def run(self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]) -> None:
+        self._release_pool()
+        self.symbols = dict(symbols)
+        self.begin(inputs, outputs)
+        self._run(self.data.schedule)
+        self.finish(inputs, outputs)
+
+    def profile(
+        self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]
+    ) -> list[LaunchTime]:
+        self._times = []
+        try:
+            self.run(inputs, outputs, symbols)
+            return self._times
+        finally:
+            self._times = None
+
+    def close(self) -> None:
+        self._release_pool()
+
+    def _run(self, ops: list[Op]) -> None:
+        for op in ops:
+            kind = op["op"]
+            if kind == "segment":
+                if self._times is None:
+                    self.segment(op)
+                else:
+                    self._times += self.time_segment(op)
+            elif kind == "if":
+                taken = self.read(self.pointer(op["cond"]), 1)[0]
+                self._run(op["then"] if taken else op["else"])
+            elif kind == "loop":
+                self._loop(op)
+            elif kind == "host_call":
+                self._host_call(op)
+            elif kind == "alloc":
+                self._alloc(op["buffer"], self.nbytes(op["buffer"]))
+            elif kind == "let":
+                dtype = numpy_dtype(op["dtype"])
+                content = self.read(self.at(op["src"]), dtype.itemsize)
+                self.symbols[op["symbol"]] = int(np.frombuffer(content, dtype)[0])
+            else:
+                raise FailureError(f"the engine's schedule has an op '{kind}' that this runtime does not know")
+
+    def _loop(self, op: Op) -> None:
+        trip: int | None = None
+        if op.get("trip") is not None:
+            trip = int(np.frombuffer(self.read(self.at(op["trip"]), 8), np.int64)[0])
+        elif op.get("trip_expr") is not None:
+            trip = evaluate(op["trip_expr"], self.symbols)
+        cond, iteration, done = op.get("cond"), op.get("iteration"), 0
+        for scan in op.get("scan", ()):
+            element = self.nbytes(scan["from"])
+            self._alloc(scan["to"], max(trip or 0, 0) * element)
+        while trip is None or done < trip:
+            if cond is not None and not self.read(self.pointer(cond), 1)[0]:
+                break
+            if iteration is not None:
+                self.write(self.pointer(iteration), done.to_bytes(8, "little"))
+            self._run(op["body"])
+            for scan in op.get("scan", ()):
+                element = self.nbytes(scan["from"])
+                if element:
+                    self._grow(scan["to"], done * element, (done + 1) * element)
+                    self.move(self.pool[scan["to"]] + done * element, self.pointer(scan["from"]), element)
+            for pair in op.get("carried", ()):
+                self.move(self.pointer(pair["var"]), self.pointer(pair["next"]), self.nbytes(pair["var"]))
+            done += 1
+        if op.get("count") is not None:
+            self.symbols[op["count"]] = done
+
+    def _host_call(self, op: Op) -> None:
+        reference = importlib.import_module("tcc.reference")
+        function = getattr(reference, op["function"], None)
+        if function is None or op["function"].startswith("_"):
+            raise FailureError(f"the engine calls '{op['function']}' on the host, which this runtime does not have")
+        arrays = [None if i is None else self.fetch(i) for i in op["inputs"]]
+        attrs = {name: self._attr(value) for name, value in op.get("attrs", {}).items()}
+        timer = _Timer(self._times)
+        results = function(*arrays, **attrs)
+        timer.stop(op["function"], "host_call", op)
+        results = results if isinstance(results, tuple | list) else (results,)
+        for buffer, result in zip(op["outputs"], results, strict=False):
+            self._store(buffer, np.asarray(result), op["function"])
+
+    def _store(self, buffer: int, result: np.ndarray, function: str) -> None:
+        entry = self.data.buffers[buffer]
+        if dtype_name(result.dtype) != entry["dtype"]:
+            raise FailureError(
+                f"the host call '{function}' gave {dtype_name(result.dtype)} where the engine expects {entry['dtype']}"
+            )
+        for dim, extent in zip(entry["shape"], result.shape, strict=False):
+            if isinstance(dim, str) and dim not in self.symbols:
+                self.symbols[dim] = extent
+        if len(entry["shape"]) != result.ndim or self.shape(buffer) != result.shape:
+            wanted = "x".join(show(d) for d in entry["shape"])
+            given = "x".join(map(str, result.shape))
+            raise FailureError(f"the host call '{function}' gave the shape {given} where the engine expects {wanted}")
+        if entry["space"] == "pool":
+            self._alloc(buffer, self.nbytes(buffer))
+        if result.nbytes:
+            self.write(self.pointer(buffer), memoryview(np.ascontiguousarray(result).view(np.uint8).reshape(-1)))
+
+    def _attr(self, value: Any) -> Any:
+        if isinstance(value, dict) and "dtype" in value:
+            return numpy_dtype(value["dtype"])
+        if isinstance(value, dict) and "tensor" in value:
+            return self.fetch(value["tensor"])
+        return value
+
+    # The pool.
+
+    def _alloc(self, buffer: int, nbytes: int) -> None:
+        if self._pool_bytes.get(buffer, -1) >= nbytes:
+            return
+        if buffer in self.pool:
+            self.free(self.pool.pop(buffer))
+        self.pool[buffer] = self.allocate(max(nbytes, 1))
+        self._pool_bytes[buffer] = max(nbytes, 1)
+
+    def _grow(self, buffer: int, used: int, needed: int) -> None:
+        if self._pool_bytes.get(buffer, -1) >= needed:
+            return
+        old = self.pool.get(buffer)
+        capacity = max(needed, 2 * used)
+        new = self.allocate(capacity)
+        if old is not None:
+            if used:
+                self.move(new, old, used)
+            self.free(old)
+        self.pool[buffer], self._pool_bytes[buffer] = new, capacity
+
+    def _release_pool(self) -> None:
+        for pointer in self.pool.values():
+            self.free(pointer)
+        self.pool.clear()
+        self._pool_bytes.clear()
+
+
+class _Timer:
+    """Times one host call where a profile is being made."""
+
+    def __init__(self, times: list[LaunchTime] | None) -> None:
+        import time
+
+        self._times, self._clock = times, time.perf_counter
+        self._start = self._clock()
+
+    def stop(self, name: str, kind: str, op: Op) -> None:
+        if self._times is not None:
+            self._times.append(LaunchTime(name, kind, self._clock() - self._start, tuple(op.get("loc", ()))))
