@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options and fixtures of the whole test suite."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Compiled kernels are shared by test processes and kept between runs, apart from the user's own cache.
+os.environ.setdefault("TCC_CACHE_DIR", str(ROOT / "build" / "test-cache"))
+
+# Two loaded cores make wall-clock deadlines meaningless; printed seeds make failures repeatable.
+settings.register_profile("tcc", deadline=None, print_blob=True)
+settings.load_profile("tcc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files with what tcc emits now")
+
+
+def device_missing() -> str | None:
+    """Why no NVIDIA GPU can be used here, or None when one can."""
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        return f"cuda-bindings cannot be imported: {error}"
+    try:
+        (status,) = driver.cuInit(0)
+    except RuntimeError as error:
+        return f"no NVIDIA driver: {error}"
+    if status != driver.CUresult.CUDA_SUCCESS:
+        return f"no NVIDIA GPU: cuInit says {status.name}"
+    status, count = driver.cuDeviceGetCount()
+    if status != driver.CUresult.CUDA_SUCCESS or count == 0:
+        return "no NVIDIA GPU: the driver lists no device"
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    on_device = [
+        item for item in items if ROOT / "tests" / "device" in item.path.parents or item.get_closest_marker("device")
+    ]
+    if not on_device:
+        return
+    reason = device_missing()
+    for item in on_device:
+        item.add_marker("device")
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """True when the run is to rewrite golden files instead of comparing with them."""
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator seeded by the test's own name: the same numbers in every run and in every order of tests."""
+    return np.random.default_rng(list(request.node.nodeid.encode()))
