@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passes on the graph IR, independent of hardware, one a file."""
