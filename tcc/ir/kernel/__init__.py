@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dialect `kernel`: anchors over index domains, the functions that hold them, and the host function."""
+
+from tcc.ir.kernel.anchors import Anchor, Attention, Contraction, Conv, Map, MatMul, Pool, Reduce, Rows
+from tcc.ir.kernel.func import (
+    Assemble,
+    Constant,
+    Func,
+    Host,
+    HostCall,
+    If,
+    Index,
+    LaunchOp,
+    Pack,
+    Return,
+    ViewOp,
+    Yield,
+)
+
+__all__ = [
+    "Anchor",
+    "Assemble",
+    "Attention",
+    "Constant",
+    "Contraction",
+    "Conv",
+    "Func",
+    "Host",
+    "HostCall",
+    "If",
+    "Index",
+    "LaunchOp",
+    "Map",
+    "MatMul",
+    "Pack",
+    "Pool",
+    "Reduce",
+    "Return",
+    "Rows",
+    "ViewOp",
+    "Yield",
+]
