@@ -10,9 +10,11 @@ schedule over a few primitive methods, so a device only writes those.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tcc.errors import InputError
 
 if TYPE_CHECKING:
     from tcc.runtime.container import EngineData
@@ -92,8 +94,18 @@ class Context(ABC):
         """
 
     @abstractmethod
-    def result(self, index: int, inputs: Sequence[Value]) -> Value:
-        """After `run`: a fresh Value holding output `index` whose buffer is not the caller's memory."""
+    def result(self, index: int, inputs: Sequence[Value], into: Value | None = None) -> Value:
+        """After `run`: the value of output `index`, whose buffer is not the caller's memory, copied out.
+
+        Into fresh memory as `Executor.empty` makes it, or into `into`, whose dtype and shape the context checks with
+        `check_result`.
+        """
+
+    def bind(
+        self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]
+    ) -> Callable[[], None]:
+        """A call of `run` with these arguments, prepared as far as the device can."""
+        return lambda: self.run(inputs, outputs, symbols)
 
     @abstractmethod
     def profile(
@@ -104,3 +116,16 @@ class Context(ABC):
     def close(self) -> None:
         """Release what the context holds. The default leaves it to the garbage collector."""
         return None
+
+
+def check_result(name: str, shape: tuple[int, ...], into: Value) -> None:
+    """Refuse memory given for output `name` whose shape is not the one that data decided."""
+    if into.shape != shape:
+        raise InputError(
+            f"the output '{name}' came out with the shape {show_shape(shape)}, the array given for it has {show_shape(into.shape)}"
+        )
+
+
+def show_shape(shape: Sequence[object]) -> str:
+    """A shape for people: ``1x3x224x224``, or ``scalar``."""
+    return "x".join(map(str, shape)) if shape else "scalar"
