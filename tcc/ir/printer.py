@@ -15,7 +15,7 @@ from typing import Any
 from tcc.ir.attributes import Attribute, Domain, IndexMap, Resource
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.expr import Expr, to_text
-from tcc.ir.types import DType, Type
+from tcc.ir.types import DType, ScalarType, Type
 
 _IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_.$]*\Z")
 _HINT = re.compile(r"[^A-Za-z0-9_]")
@@ -59,6 +59,8 @@ def print_attr(value: Attribute, generic: bool = False) -> str:
         return print_float(value, generic)
     if isinstance(value, str):
         return quote(value)
+    if isinstance(value, ScalarType):
+        return f'#tcc.scalar<"{value}">' if generic else f"scalar<{value}>"
     if isinstance(value, DType | Type):
         return str(value)
     if isinstance(value, tuple):
@@ -118,13 +120,14 @@ class Printer:
         return "%" + text
 
     def attributes(self, op: Op) -> dict[str, Any]:
-        """What is printed: attributes that differ from their default, and the operand segments where needed."""
+        """What is printed: attributes that differ from their default, in declaration order, then the undeclared ones;
+        and the operand segments where needed."""
         declared = op.spec.attrs
-        out = {
-            k: v
-            for k, v in op.attrs.items()
-            if k not in declared or declared[k].required or not _same(v, declared[k].default)
-        }
+        out: dict[str, Any] = {}
+        for k, attr in declared.items():
+            if k in op.attrs and (attr.required or not _same(op.attrs[k], attr.default)):
+                out[k] = op.attrs[k]
+        out.update((k, v) for k, v in op.attrs.items() if k not in declared)
         if op.spec.needs_segments:
             out["operandSegmentSizes"] = op.segments
         return out
