@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tcc.ir.core import Block, Op, Region
 from tcc.ir.declare import ANY, DICT, STR, Attr, IRError, RegionField, register
@@ -57,6 +58,6 @@ class ModuleOp(Op):
                 seen.add(symbol)
 
 
-def module(target: str = "", **attrs: object) -> ModuleOp:
+def module(target: str = "", **attrs: Any) -> ModuleOp:
     """An empty module."""
     return ModuleOp(regions=[Region(Block())], result_types=[], target=target, **attrs)

@@ -12,14 +12,22 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from tcc.ir.attributes import Attribute
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import OPS, IRError
 from tcc.ir.dialects import load_all
 from tcc.ir.module import ModuleOp
-from tcc.ir.parser_text import expected, found, grammar_text, named_dtype, parse_special, parse_tensor_type
+from tcc.ir.parser_text import (
+    error_offset,
+    expected,
+    found,
+    grammar_text,
+    named_dtype,
+    parse_special,
+    parse_tensor_type,
+)
 from tcc.ir.resources import ResourceStore
 from tcc.ir.types import STRING, OptionalType, ScalarType, SequenceType, Type
 
@@ -163,7 +171,7 @@ def _transformer() -> Any:
             return _Region(blocks)
 
         def block(self, c: list[Any]) -> _Block:
-            args = [x for x in c[1:] if isinstance(x, tuple)]
+            args = cast("list[tuple[Any, Type]]", [x for x in c[1:] if isinstance(x, tuple)])
             return _Block(c[0], args, [x for x in c[1:] if isinstance(x, _Op)])
 
         def argument(self, c: list[Any]) -> tuple[Any, Type]:
@@ -322,7 +330,7 @@ class _Builder:
 
 
 def _segments(name: str, given: Attribute, count: int) -> tuple[int, ...]:
-    sizes: tuple[Any, ...] = given if isinstance(given, tuple) else ()
+    sizes = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else ()
     if not sizes or not all(isinstance(s, int) and s >= 0 for s in sizes) or sum(sizes) != count:
         raise IRError(f"{name} needs operandSegmentSizes, one count for each operand field, {count} in all")
     return sizes
@@ -342,8 +350,7 @@ def _read(text: str, source: str) -> list[_Op]:
     try:
         return parser.parse(text)
     except lark.exceptions.UnexpectedInput as e:
-        ended = isinstance(e, lark.exceptions.UnexpectedToken) and e.token.type == "$END"
-        at = len(text.rstrip()) if ended else int(e.pos_in_stream or 0)
+        at = error_offset(e, len(text.rstrip()))
         raise IRError(f"{_place(source, text, at)}: found {found(text, at)}, expected {expected(parser, e)}") from None
     except _At as e:
         raise IRError(f"{_place(source, text, e.token.start_pos)}: {e}") from None

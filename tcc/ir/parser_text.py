@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 from tcc.ir.attributes import Attribute, Domain, IndexMap, Resource
 from tcc.ir.declare import IRError
@@ -51,9 +51,8 @@ def small_parser() -> Any:
 
 def expected(parser: Any, error: Any) -> str:
     """What lark would have taken instead, in the words of the language reference."""
-    names: list[str] = sorted(
-        getattr(error, "accepts", None) or getattr(error, "expected", None) or error.allowed or ()
-    )
+    exact: set[str] | None = getattr(error, "accepts", None)  # `expected` also has what merged states would take
+    names: list[str] = sorted(exact or getattr(error, "expected", None) or error.allowed or ())
     patterns = {t.name: t.pattern for t in parser.terminals}
     said: list[str] = []
     for name in names:
@@ -63,6 +62,12 @@ def expected(parser: Any, error: Any) -> str:
             said.append(f"`{patterns[name].value}`")
     said = list(dict.fromkeys(said))
     return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} or {said[-1]}"
+
+
+def error_offset(error: Any, end: int) -> int:
+    """Where lark stopped; `end` if it wanted more text."""
+    token = getattr(error, "token", None)
+    return end if token is not None and token.type == "$END" else int(error.pos_in_stream or 0)
 
 
 def found(text: str, at: int) -> str:
@@ -78,8 +83,7 @@ def _parse(text: str, start: str, what: str) -> Any:
     try:
         return parser.parse(text, start=start)
     except lark.exceptions.UnexpectedInput as e:
-        ended = isinstance(e, lark.exceptions.UnexpectedToken) and e.token.type == "$END"
-        at = len(text) if ended else int(e.pos_in_stream or 0)
+        at = error_offset(e, len(text))
         raise IRError(
             f"{what} `{text}` is not readable at character {at + 1}: found {found(text, at)}, "
             f"expected {expected(parser, e)}"
@@ -189,7 +193,7 @@ def _transformer() -> Any:
 
         def type_text(self, c: list[Any]) -> TensorType:
             tokens = [x for x in c if not isinstance(x, tuple)]
-            encoding: dict[str, Any] = dict(x for x in c if isinstance(x, tuple))
+            encoding: dict[str, Any] = dict(cast("list[tuple[str, Any]]", [x for x in c if isinstance(x, tuple)]))
             dims = str(tokens.pop(0)).split("x")[:-1] if tokens[0].type == "SHAPE" else []
             element = STRING if tokens[0].type == "STRINGTYPE" else named_dtype(str(tokens[0]))
             free = list(encoding.get("dims", ()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from typing import Any
+from typing import Any, cast
 
 from tcc.ir.attributes import Attribute, Domain, IndexMap, Resource
 from tcc.ir.core import Block, Op, Region, Value
@@ -64,11 +64,9 @@ def print_attr(value: Attribute, generic: bool = False) -> str:
     if isinstance(value, DType | Type):
         return str(value)
     if isinstance(value, tuple):
-        items: tuple[Any, ...] = value
-        return "[" + ", ".join(print_attr(v, generic) for v in items) + "]"
+        return "[" + ", ".join(print_attr(v, generic) for v in cast("tuple[Any, ...]", value)) + "]"
     if isinstance(value, dict):
-        entries: dict[str, Any] = value
-        return print_dict(entries, generic)
+        return print_dict(cast("dict[str, Any]", value), generic)
     word, text = _special(value)
     return f"#tcc.{word}<{quote(text)}>" if generic else f"{word}<{text}>"
 

@@ -170,7 +170,7 @@ def apply_patterns(root: Op, patterns: dict[str, list[Pattern]], rewriter: Rewri
     while work:
         op = work.pop()
         queued.discard(op)
-        if op.parent is None or not _inside(op, root):
+        if not _inside(op, root):
             continue
         for pattern in (*patterns.get(op.name, ()), *anything):
             rewriter.touched.clear()
@@ -181,7 +181,7 @@ def apply_patterns(root: Op, patterns: dict[str, list[Pattern]], rewriter: Rewri
             if count > limit:
                 raise RuntimeError(f"patterns do not settle: still rewriting {op.name} after {limit} rewrites")
             again = list(dict.fromkeys(rewriter.touched))
-            if op.parent is not None:
+            if _inside(op, root):
                 again.append(op)
             for each in again:
                 if each not in queued:

@@ -73,6 +73,7 @@ class PassManager:
         """
         passes = parse_pipeline(pipeline) if isinstance(pipeline, str) else list(pipeline)
         context = PassContext() if context is None else context
+        context.resources = module.resources
         _set_pipeline(module, passes, then)
         verify(module)
         for each in self.instruments:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, cast
 
 from tcc.errors import InputError
+from tcc.ir.parser_text import error_offset
 from tcc.passes.base import Pass, PassOption, did_you_mean, lookup, pass_options
 
 GRAMMAR = r"""
@@ -44,8 +45,7 @@ def parse_pipeline(text: str) -> list[Pass]:
     try:
         tree = _parser().parse(text)
     except lark.exceptions.UnexpectedInput as e:
-        ended = isinstance(e, lark.exceptions.UnexpectedToken) and e.token.type == "$END"
-        at = len(text) if ended else int(e.pos_in_stream or 0)
+        at = error_offset(e, len(text))
         raise InputError(
             f"the pipeline is not readable at character {at + 1} ({text[at : at + 20]!r}); "
             "write passes as `name,name{option=value option=value}`"
