@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from tcc.ir.attributes import Resource
 from tcc.ir.declare import IRError
-from tcc.ir.types import dtype_of
+from tcc.ir.types import STRING, dtype, dtype_of
 
 Array = np.ndarray[Any, Any]
 
@@ -35,12 +36,19 @@ def content_hash(array: Array) -> str:
 
 
 class ResourceStore:
-    """Content hash → read-only array. `folders` are searched for `<sha256>.npy` when a hash is not in memory."""
+    """Content hash → read-only array. `folders` are searched for `<sha256>.npy` when a hash is not in memory, then
+    `sources` are asked in turn (they return None for a hash they do not have).
+
+    `origins` names, for each hash that the user's own model files hold, such a file: dumps leave those out, and who
+    resumes a dump adds a source that reads them again.
+    """
 
     def __init__(self, folders: tuple[Path, ...] = ()) -> None:
         self._arrays: dict[str, Array] = {}
         self._known: dict[int, tuple[Array, str]] = {}
         self.folders = folders
+        self.sources: list[Callable[[str], Array | None]] = []
+        self.origins: dict[str, str] = {}
 
     def add(self, array: Any) -> Resource:
         """The resource of an array (kept by reference: do not write to it afterwards)."""
@@ -57,52 +65,77 @@ class ResourceStore:
         return Resource(name)
 
     def __contains__(self, resource: Resource) -> bool:
-        return resource.sha256 in self._arrays or any((f / f"{resource.sha256}.npy").exists() for f in self.folders)
+        return self._find(resource.sha256) is not None
 
     def get(self, resource: Resource) -> Array:
-        """The array; IRError if neither memory nor the folders have it."""
-        found = self._arrays.get(resource.sha256)
-        if found is not None:
-            return found
-        for folder in self.folders:
-            path = folder / f"{resource.sha256}.npy"
-            if path.exists():
-                array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-                kind = path.with_suffix(".dtype")
-                if kind.exists():
-                    from tcc.ir.types import dtype
+        """The array; IRError if no memory, folder or source has it."""
+        found = self._find(resource.sha256)
+        if found is None:
+            raise IRError(
+                f"the constant {resource.sha256[:16]}… is in neither the module nor its constant folders "
+                f"({', '.join(map(str, self.folders)) or 'none given'}); resume beside the dump it came from"
+            )
+        return found
 
-                    array = array.view(dtype(kind.read_text().strip()).numpy)
-                self._arrays[resource.sha256] = array
-                return array
-        raise IRError(
-            f"the constant {resource.sha256[:16]}… is in neither the module nor its constant folders "
-            f"({', '.join(map(str, self.folders)) or 'none given'}); resume beside the dump it came from"
-        )
+    def _find(self, name: str) -> Array | None:
+        if name in self._arrays:
+            return self._arrays[name]
+        found: Array | None = None
+        path = next((p for p in (f / f"{name}.npy" for f in self.folders) if p.exists()), None)
+        if path is not None:
+            found = _load(path)
+            if content_hash(found) != name:
+                raise IRError(f"{path} does not hold the constant that its name says; restore it or delete it")
+        for source in () if found is not None else self.sources:
+            found = source(name)
+            if found is not None:
+                break
+        if found is not None:
+            self._arrays[name] = found
+        return found
 
     def save(self, resource: Resource, folder: Path) -> None:
-        """Write one constant into a content-addressed folder, unless it is there."""
+        """Write one constant into a content-addressed folder, unless it is there: `<sha256>.npy`, and for element
+        types that numpy lacks `<sha256>.dtype` with the type's name beside the bits as unsigned integers."""
         path = folder / f"{resource.sha256}.npy"
         if path.exists():
             return
         folder.mkdir(parents=True, exist_ok=True)
         array = self.get(resource)
-        if array.dtype.kind == "V" or array.dtype.isbuiltin != 1:
-            _replace(path.with_suffix(".dtype"), dtype_of(array).name.encode())
+        element = dtype_of(array)
+        if element is STRING:
+            array = array.astype(str)
+        elif array.dtype.isbuiltin != 1:
+            _replace(path.with_suffix(".dtype"), lambda f: f.write(element.name.encode()))
             array = array.view(np.dtype(f"u{array.dtype.itemsize}"))
-        fd, temp = tempfile.mkstemp(dir=folder)
-        with os.fdopen(fd, "wb") as f:
-            np.save(f, array, allow_pickle=False)
-        os.replace(temp, path)
+        _replace(path, lambda f: np.save(f, array, allow_pickle=False))
 
     def merge(self, other: ResourceStore) -> None:
         """Make everything that `other` has known here too."""
         self._arrays.update(other._arrays)
         self.folders = tuple(dict.fromkeys((*self.folders, *other.folders)))
+        self.sources += [s for s in other.sources if s not in self.sources]
+        self.origins.update(other.origins)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _load(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as e:
+        raise IRError(f"{path} is not a constant that tcc wrote: {e}") from None
+    kind = path.with_suffix(".dtype")
+    if kind.exists():
+        array = array.view(dtype(kind.read_text().strip()).numpy)
+    return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def _replace(path: Path, write: Callable[[Any], object]) -> None:
+    """Write a file under another name and rename it: readers see all of it or nothing."""
     fd, temp = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(fd, "wb") as f:
-        f.write(data)
-    os.replace(temp, path)
+    try:
+        with os.fdopen(fd, "wb") as f:
+            write(f)
+        os.replace(temp, path)
+    except BaseException:
+        os.unlink(temp)
+        raise

@@ -6,6 +6,7 @@ from __future__ import annotations
 from tcc.errors import TccError
 from tcc.ir.core import Block, Op, Value
 from tcc.ir.declare import IRError
+from tcc.ir.types import OptionalType, SequenceType, TensorType, Type
 
 
 def verify(op: Op) -> None:
@@ -48,10 +49,31 @@ def _op(op: Op, scopes: list[set[Value]]) -> None:
             _block(block, inner, op)
     try:
         op.verify()
+        if type(op).infer is not Op.infer:
+            _results(op)
     except IRError:
         raise
     except TccError as e:
         raise IRError(f"{describe(op)}: {e}") from e
+
+
+def _results(op: Op) -> None:
+    """Result types against what the op infers. Strides and alignment are later passes' to set, and two symbolic
+    extents may be equal without looking so: element types, ranks and known extents are compared."""
+    inferred = op.infer()
+    if len(inferred) != len(op.results):
+        raise IRError(f"{describe(op)}: it has {len(op.results)} results, and its operands give {len(inferred)}")
+    for i, (want, result) in enumerate(zip(inferred, op.results, strict=True)):
+        if not _compatible(want, result.type):
+            raise IRError(f"{describe(op)}: result {i} is a {result.type}, but its operands and attributes give {want}")
+
+
+def _compatible(a: Type, b: Type) -> bool:
+    if not isinstance(a, TensorType) or not isinstance(b, TensorType):
+        return a == b or (type(a) is type(b) and isinstance(a, SequenceType | OptionalType))
+    if a.dtype != b.dtype or len(a.shape) != len(b.shape):
+        return False
+    return all(x == y or not (isinstance(x, int) and isinstance(y, int)) for x, y in zip(a.shape, b.shape, strict=True))
 
 
 def _block(block: Block, scopes: list[set[Value]], owner: Op) -> None:
