@@ -14,12 +14,15 @@ from tcc.ir.graph.attention import *  # noqa: F403
 from tcc.ir.graph.base import *  # noqa: F403
 from tcc.ir.graph.contraction import *  # noqa: F403
 from tcc.ir.graph.control import *  # noqa: F403
+from tcc.ir.graph.dims import *  # noqa: F403
 from tcc.ir.graph.function import *  # noqa: F403
 from tcc.ir.graph.movement import *  # noqa: F403
 from tcc.ir.graph.normalization import *  # noqa: F403
+from tcc.ir.graph.opaque import *  # noqa: F403
 from tcc.ir.graph.pointwise import *  # noqa: F403
 from tcc.ir.graph.pooling import *  # noqa: F403
 from tcc.ir.graph.reduction import *  # noqa: F403
+from tcc.ir.graph.resize import *  # noqa: F403
 from tcc.ir.graph.unary import *  # noqa: F403
 
 for _module in _pkgutil.iter_modules(__path__):  # noqa: F405

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tcc import reference as _ref
 from tcc.ir.declare import BOOLEAN, FLOAT, Attr, Operand, OptionalOperand, Result, register
 from tcc.ir.graph.base import (
@@ -66,18 +64,4 @@ class Attention(GraphOp):
     def evaluate(self, *arrays: Array | None) -> tuple[Array, ...]:
         q, k, v = (present(a) for a in arrays[:3])
         mask = optional(arrays, 3)
-        wide = np.float64 if q.dtype == np.float64 else np.float32
-        share = q.shape[1] // k.shape[1]
-        k, v = (np.repeat(x.astype(wide), share, 1) for x in (k, v))
-        scores = _ref.matmul(q.astype(wide), np.swapaxes(k, 2, 3)) * wide(self.scale)
-        if mask is not None:
-            scores = scores + mask.astype(wide)
-        if self.causal:
-            m, n = scores.shape[2:]
-            later: Array = np.arange(n)[None, :] > np.arange(m)[:, None]
-            scores = np.where(later, wide(-np.inf), scores)
-        hidden = (
-            np.isneginf(scores).all(-1, keepdims=True) if scores.shape[-1] else np.ones((*scores.shape[:3], 1), bool)
-        )
-        weights = np.where(hidden, wide(0), _ref.softmax(np.where(hidden, wide(0), scores), axis=-1))
-        return (_ref.matmul(weights, v).astype(q.dtype),)
+        return (_ref.attention(q, k, v, mask, scale=self.scale, is_causal=int(self.causal))[0],)
