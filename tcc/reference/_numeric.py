@@ -8,7 +8,7 @@ and float64 are computed as they are, so running an op on float64 inputs gives t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array: TypeAlias = NDArray[Any]
 Ints: TypeAlias = Sequence[int] | Array
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 FLOAT8 = tuple(
     np.dtype(t)
@@ -85,7 +88,7 @@ def narrow(y: ArrayLike, dtype: DTypeLike) -> Array:
     return np.asarray(y).astype(dtype, copy=False)
 
 
-def ieee(function: Callable[..., Any]) -> Callable[..., Any]:
+def ieee(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: infinities and NaNs arise silently, as ONNX operators produce them."""
     return np.errstate(all="ignore")(function)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tcc.reference._numeric import Array, Ints, ieee, ints, narrow, per_axis, split_pads, widen
+from tcc.reference.activation import logistic
 from tcc.reference.matmul import wide_matmul
 
 
@@ -196,3 +197,25 @@ def col2im(
         wide[(slice(None), slice(None), *where)] += columns[(slice(None), slice(None), *tap)]
     inner = tuple(slice(b, b + n) for n, (b, _) in zip(image, pad_, strict=True))
     return wide[(slice(None), slice(None), *inner)]
+
+
+@ieee
+def causal_conv_with_state(
+    x: Array, weight: Array, bias: Array | None = None, past_state: Array | None = None, *, activation: str = "none"
+) -> tuple[Array, Array]:
+    """Depthwise 1-D convolution over the past, and the last k - 1 positions to carry on: (output, present_state).
+
+    ONNX CausalConvWithState. x [b, c, t], weight [c, 1, k], past_state [b, c, k - 1] (zeros when absent); activation
+    none, silu or swish (the same). Raises ValueError on another.
+    """
+    if activation not in ("none", "silu", "swish"):
+        raise ValueError(f"activation '{activation}' is none of none, silu, swish.")
+    wide, w = widen(x), widen(weight)
+    carry = w.shape[2] - 1
+    past = np.zeros((*wide.shape[:2], carry), wide.dtype) if past_state is None else widen(past_state)
+    whole = np.concatenate([past, wide], axis=2)
+    y = _add_bias(_depthwise(windows(whole, w.shape[2:], (1,), (1,)), w, 1), bias)
+    if activation != "none":
+        y = y * logistic(y)
+    dtype = np.asarray(x).dtype
+    return narrow(y, dtype), narrow(whole[:, :, whole.shape[2] - carry :], dtype)

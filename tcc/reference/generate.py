@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors made from shapes and parameters: Shape, Size, Range, ConstantOfShape, EyeLike, windows, mel weights."""
+"""Tensors made from shapes and parameters: Shape, Size, Range, ConstantOfShape, EyeLike."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tcc.reference._numeric import Array, Ints, ieee, ints, is_float, narrow, scalar, widen
+from tcc.reference._numeric import Array, Ints, ieee, ints, is_float, narrow, widen
 
 
 def shape(data: Array, *, start: int = 0, end: int | None = None) -> Array:
@@ -52,53 +51,3 @@ def eye_like(data: Array, *, dtype: DTypeLike | None = None, k: int = 0) -> Arra
     if data.ndim != 2:
         raise ValueError(f"EyeLike needs a matrix, got shape {list(data.shape)}.")
     return np.eye(data.shape[0], data.shape[1], k).astype(data.dtype if dtype is None else dtype)
-
-
-def _window(size: Any, periodic: int, dtype: DTypeLike, weights: tuple[float, ...]) -> Array:
-    count = int(scalar(size))
-    span = count if periodic else count - 1
-    angle = 2 * math.pi * np.arange(count) / max(span, 1)
-    total = np.zeros(count)
-    for i, w in enumerate(weights):
-        total += w * np.cos(i * angle) * (1 if i % 2 == 0 else -1)
-    return total.astype(dtype)
-
-
-def hann_window(size: Any, *, output_datatype: DTypeLike = np.float32, periodic: int = 1) -> Array:
-    """Hann window of `size` samples. ONNX HannWindow."""
-    return _window(size, periodic, output_datatype, (0.5, 0.5))
-
-
-def hamming_window(size: Any, *, output_datatype: DTypeLike = np.float32, periodic: int = 1) -> Array:
-    """Hamming window of `size` samples, with the coefficients 25/46 and 21/46. ONNX HammingWindow."""
-    return _window(size, periodic, output_datatype, (25 / 46, 21 / 46))
-
-
-def blackman_window(size: Any, *, output_datatype: DTypeLike = np.float32, periodic: int = 1) -> Array:
-    """Blackman window of `size` samples. ONNX BlackmanWindow."""
-    return _window(size, periodic, output_datatype, (0.42, 0.5, 0.08))
-
-
-def mel_weight_matrix(
-    num_mel_bins: Any,
-    dft_length: Any,
-    sample_rate: Any,
-    lower_edge_hertz: Any,
-    upper_edge_hertz: Any,
-    *,
-    output_datatype: DTypeLike = np.float32,
-) -> Array:
-    """Triangular mel filters over the bins of a real DFT: [dft_length // 2 + 1, num_mel_bins]. ONNX MelWeightMatrix."""
-    bins, length, rate = int(scalar(num_mel_bins)), int(scalar(dft_length)), int(scalar(sample_rate))
-    low, high = (2595 * math.log10(1 + float(scalar(v)) / 700) for v in (lower_edge_hertz, upper_edge_hertz))
-    rows = length // 2 + 1
-    edges = low + np.arange(bins + 2) * ((high - low) / (bins + 2))
-    hertz = 700 * (10 ** (edges / 2595) - 1)
-    edges = np.floor((length + 1) * hertz / rate).astype(np.int64)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    row = np.arange(rows)[:, None]
-    # An edge that coincides with the centre leaves a step there, and the centre itself always weighs 1.
-    rise = np.where(centre > left, (row - left) / np.maximum(centre - left, 1), 1.0)
-    fall = (right - row) / np.maximum(right - centre, 1)
-    result = np.where((row >= left) & (row <= centre), rise, np.where((row > centre) & (row < right), fall, 0.0))
-    return result.astype(output_datatype)

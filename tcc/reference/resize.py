@@ -94,7 +94,7 @@ _NEAREST: dict[str, Any] = {
 }
 
 
-def _cubic(distance: Array, a: float) -> Array:
+def cubic_kernel(distance: Array, a: float) -> Array:
     """Keys' cubic convolution kernel (IEEE TASSP 29(6), 1981, equation 4)."""
     d = np.abs(distance)
     near = ((a + 2) * d - (a + 3)) * d * d + 1
@@ -102,7 +102,7 @@ def _cubic(distance: Array, a: float) -> Array:
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
 
 
-def _linear(distance: Array) -> Array:
+def linear_kernel(distance: Array) -> Array:
     return np.maximum(0.0, 1.0 - np.abs(distance))
 
 
@@ -121,7 +121,7 @@ def axis_taps(
     taps = int(2 * np.ceil(radius / stretch))
     position = first[:, None] + np.arange(taps)[None, :]
     distance = (position - x[:, None]) * stretch
-    weight = _linear(distance) if mode == "linear" else _cubic(distance, a)
+    weight = linear_kernel(distance) if mode == "linear" else cubic_kernel(distance, a)
     if exclude_outside:
         weight = np.where((position >= 0) & (position < size), weight, 0.0)
     if exclude_outside or stretch < 1:
