@@ -27,7 +27,8 @@ ENTRY_ALIGNMENT = 4096
 
 _SAFETENSORS = {
     "f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "f8e4m3fn": "F8_E4M3", "f8e5m2": "F8_E5M2",
-    "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "u64": "U64", "u32": "U32", "u16": "U16", "u8": "U8", "bool": "BOOL",
+    "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "bool": "BOOL",
+    "u64": "U64", "u32": "U32", "u16": "U16", "u8": "U8",
 }  # fmt: skip
 
 _ZIP64_FROM = 0xFFFFFFFF  # sizes and offsets from here on need the zip64 fields
@@ -38,7 +39,8 @@ _DATE = (1980 - 1980) << 25 | 1 << 21 | 1 << 16  # 1980-01-01 00:00
 class EngineContent:
     """Everything an engine holds, as the plain data of spec/engine.md, section 3.
 
-    `files` are the entries under ``kernels/``; `weights` the arrays ``w0``, ``w1`` ... at the offsets of `weight_offsets`.
+    `files` are the entries under ``kernels/``; `weights` the arrays ``w0``, ``w1`` ... at the offsets of
+    `weight_offsets`.
     """
 
     model: str
@@ -76,7 +78,9 @@ def to_bytes(content: EngineContent) -> bytes:
 
 
 def write(content: EngineContent, path: str | os.PathLike[str]) -> None:
-    """Write the engine file; a reader sees the whole file or none. Raises InputError where the folder cannot be written."""
+    """Write the engine file; a reader sees the whole file or none. Raises InputError where the folder cannot be
+    written.
+    """
     path = Path(path)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -177,7 +181,9 @@ def _manifest(content: EngineContent, entries: list[_Entry]) -> bytes:
 
 
 def _safetensors(weights: Sequence[np.ndarray]) -> Iterator[bytes | memoryview]:
-    """The weights file in parts; every tensor padded to 256 bytes by a U8 tensor, which the format asks for in place of a hole."""
+    """The weights file in parts; every tensor padded to 256 bytes by a U8 tensor, which the format asks for in place
+    of a hole.
+    """
     header: dict[str, Any] = {}
     parts: list[bytes | memoryview] = []
     position = pads = 0
@@ -189,7 +195,7 @@ def _safetensors(weights: Sequence[np.ndarray]) -> Iterator[bytes | memoryview]:
             "shape": list(weight.shape) if kind else [flat.nbytes],
             "data_offsets": [position, position + flat.nbytes],
         }
-        parts.append(memoryview(flat))
+        parts.append(flat.data)
         position += flat.nbytes
         gap = -position % WEIGHT_ALIGNMENT
         if gap:
@@ -227,7 +233,9 @@ def _directory(entries: list[_Entry], start: int) -> bytes:
         size, zip64 = _sizes(entry)
         name = entry.name.encode()
         directory += b"PK\x01\x02" + struct.pack("<H", 3 << 8 | 45) + _common(entry, size)
-        directory += struct.pack("<HHHHHII", len(name), len(zip64), 0, 0, 0, 0o100644 << 16, entry.offset) + name + zip64
+        directory += (
+            struct.pack("<HHHHHII", len(name), len(zip64), 0, 0, 0, 0o100644 << 16, entry.offset) + name + zip64
+        )
     count, length, offset = len(entries), len(directory), start
     tail = b""
     if start >= _ZIP64_FROM or count >= 0xFFFF:

@@ -35,8 +35,8 @@ _SPACES = frozenset(("arena", "input", "output", "weight", "pool", "view"))
 class EngineData:
     """A verified engine file in memory: the manifest's parts as attributes, and the entries' bytes.
 
-    `weights_address` is the address of the weights' data section (0 where there are no weights); the memory lives as long as
-    this object.
+    `weights_address` is the address of the weights' data section (0 where there are no weights); the memory lives as
+    long as this object.
     """
 
     def __init__(self, raw: memoryview, name: str) -> None:
@@ -114,10 +114,11 @@ class EngineData:
 def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> EngineData:
     """Read and verify an engine, from a path (memory-mapped) or from bytes.
 
-    Raises InputError where there is no such file, FailureError in one sentence where it is no engine, damaged or too new.
+    Raises InputError where there is no such file, FailureError in one sentence where it is no engine, damaged or too
+    new.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        return EngineData(memoryview(_aligned(source)).toreadonly(), "in memory")
+        return EngineData(_aligned(source).data.toreadonly(), "in memory")
     path = Path(source)
     try:
         with path.open("rb") as file:
@@ -181,7 +182,8 @@ def _entries(raw: memoryview, name: str) -> dict[str, tuple[int, int]]:
         raise FailureError(f"{name} is a zip archive but not a tcc engine")
     if int(match[1]) > FORMAT:
         raise FailureError(
-            f"the engine {name} has format {int(match[1])} and this tcc reads up to {FORMAT}: update tcc or build it again"
+            f"the engine {name} has format {int(match[1])} and this tcc reads up to {FORMAT}: "
+            "update tcc or build it again"
         )
     digest, position = hashlib.sha256(), 0
     for entry, (start, stop) in ranges.items():
@@ -193,7 +195,9 @@ def _entries(raw: memoryview, name: str) -> dict[str, tuple[int, int]]:
         position = stop
     digest.update(raw[position : len(raw) - 64])
     if digest.hexdigest().encode() != match[2]:
-        raise FailureError(f"the engine {name} is damaged: its manifest or directory does not match its hash; build it again")
+        raise FailureError(
+            f"the engine {name} is damaged: its manifest or directory does not match its hash; build it again"
+        )
     return ranges
 
 
@@ -233,7 +237,9 @@ def _manifest(raw: memoryview, ranges: dict[str, tuple[int, int]], name: str) ->
     start, stop = ranges["manifest.json"]
     manifest = json.loads(bytes(raw[start:stop]))
     if manifest["format"] != FORMAT:
-        raise FailureError(f"the engine {name} has format {manifest['format']} and this tcc reads {FORMAT}: build it again")
+        raise FailureError(
+            f"the engine {name} has format {manifest['format']} and this tcc reads {FORMAT}: build it again"
+        )
     return manifest
 
 

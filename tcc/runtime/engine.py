@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An engine as its user sees it: call it, bind it, profile it.
 
-Memory is the caller's to reason about. A call returns fresh outputs that later calls do not touch; ``out=`` and `Engine.bind` write
-straight to memory the caller gives. Inputs are never written. Two threads may call one engine: each call has a context of its own.
+Memory is the caller's to reason about. A call returns fresh outputs that later calls do not touch; ``out=`` and
+`Engine.bind` write straight to memory the caller gives. Inputs are never written. Two threads may call one engine:
+each call has a context of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Specialise = Callable[[dict[str, tuple[int, ...]]], "Engine"]
 def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Engine:
     """The engine in a file (memory-mapped), or in bytes.
 
-    Raises InputError where the file cannot be read, FailureError where it is damaged, of a newer format, or for another machine.
+    Raises InputError where the file cannot be read, FailureError where it is damaged, of a newer format, or for
+    another machine.
     """
     return Engine(container.read(source))
 
@@ -34,8 +36,8 @@ class Engine:
     """A loaded engine: ``engine({"x": x})`` or ``engine(x)`` gives a dict of outputs by name.
 
     Inputs are numpy arrays, or what supports DLPack or ``__cuda_array_interface__``; outputs are numpy arrays where the
-    inputs are in host memory. `specialise` is called for input shapes that this engine does not cover and returns an engine that does;
-    without it they are an InputError.
+    inputs are in host memory. `specialise` is called for input shapes that this engine does not cover and returns an
+    engine that does; without it they are an InputError.
     """
 
     def __init__(self, data: EngineData, specialise: Specialise | None = None) -> None:
@@ -95,8 +97,8 @@ class Engine:
     def run(self, inputs: Inputs, out: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run; outputs named in `out` are written to the arrays given there and returned as those objects.
 
-        Raises InputError naming both sides for a wrong name, dtype or shape, and for an `out` array that cannot be written in place or
-        overlaps an input or another output.
+        Raises InputError naming both sides for a wrong name, dtype or shape, and for an `out` array that cannot be
+        written in place or overlaps an input or another output.
         """
         values = self._accept(inputs)
         try:
@@ -122,14 +124,18 @@ class Engine:
         return results
 
     def bind(self, inputs: Inputs, outputs: Mapping[str, Any] | None = None) -> BoundCall:
-        """A call on fixed memory: nothing is copied or allocated when it runs, new values are written into the input arrays.
+        """A call on fixed memory: nothing is copied or allocated when it runs, new values are written into the input
+        arrays.
 
-        Outputs without an array in `outputs` get one here. Raises InputError as `run` does, and for an input that would have to be copied.
+        Outputs without an array in `outputs` get one here. Raises InputError as `run` does, and for an input that
+        would have to be copied.
         """
         values = self._accept(inputs)
         for spec, value, original in zip(self.inputs, values, self._ordered(inputs), strict=True):
             if value.owner is not original and not _shares(value, original, self.executor, spec.name):
-                raise InputError(f"the input '{spec.name}' is not contiguous and cannot be bound: make it contiguous first")
+                raise InputError(
+                    f"the input '{spec.name}' is not contiguous and cannot be bound: make it contiguous first"
+                )
         try:
             symbols = self._signature.check(values)
         except InputError:
@@ -142,7 +148,9 @@ class Engine:
         return BoundCall(self, values, memory, symbols, dict(outputs or {}), given)
 
     def profile(self, inputs: Inputs) -> list[LaunchTime]:
-        """Run op after op and time each: one row for each launch, copy, memset and host call, with the ONNX nodes it comes from."""
+        """Run op after op and time each: one row for each launch, copy, memset and host call, with the ONNX nodes it
+        comes from.
+        """
         values = self._accept(inputs)
         try:
             symbols = self._signature.check(values)
@@ -189,7 +197,9 @@ class Engine:
         if not isinstance(inputs, list | tuple):
             raise InputError(f"the inputs are a {type(inputs).__name__}; give a mapping by name or a list in order")
         if len(inputs) != len(specs):
-            raise InputError(f"{len(inputs)} inputs are given and the engine takes {len(specs)}: {', '.join(map(str, specs))}")
+            raise InputError(
+                f"{len(inputs)} inputs are given and the engine takes {len(specs)}: {', '.join(map(str, specs))}"
+            )
         return list(inputs)
 
     def _accept(self, inputs: Inputs) -> list[Value]:
@@ -202,10 +212,14 @@ class Engine:
         for name, target in out.items():
             spec = next((s for s in self.outputs if s.name == name), None)
             if spec is None:
-                raise InputError(f"the engine has no output '{name}'; its outputs are {', '.join(map(str, self.outputs))}")
+                raise InputError(
+                    f"the engine has no output '{name}'; its outputs are {', '.join(map(str, self.outputs))}"
+                )
             value = self.executor.accept_output(target, name)
             if value.dtype != spec.dtype:
-                raise InputError(f"the array given for the output '{name}' is {value.dtype} and the engine writes {spec.dtype}")
+                raise InputError(
+                    f"the array given for the output '{name}' is {value.dtype} and the engine writes {spec.dtype}"
+                )
             for label, other in taken:
                 if _overlap(value, other):
                     raise InputError(f"the array given for the output '{name}' overlaps {label}")
@@ -243,18 +257,23 @@ class Engine:
                 outputs[i] = context.result(i, inputs, given.get(self._out_names[i]))
 
     def _other(self, values: Sequence[Value]) -> Engine | None:
-        """An engine for the shapes of these inputs, where that is all that is wrong with them and a compiler is at hand."""
+        """An engine for the shapes of these inputs, where that is all that is wrong with them and a compiler is at
+        hand.
+        """
         if self.specialise is None or not self._signature.only_shapes_differ(values):
             return None
         key = tuple(value.shape for value in values)
         if key not in self._special:
-            self._special[key] = self.specialise({spec.name: v.shape for spec, v in zip(self.inputs, values, strict=True)})
+            self._special[key] = self.specialise(
+                {spec.name: v.shape for spec, v in zip(self.inputs, values, strict=True)}
+            )
         other = self._special[key]
         return None if other is self else other
 
 
 class BoundCall:
-    """A call on fixed inputs and outputs: ``bound()`` runs it and returns the outputs by name, the same objects every time.
+    """A call on fixed inputs and outputs: ``bound()`` runs it and returns the outputs by name, the same objects every
+    time.
 
     Calls from several threads take turns, since they would write the same memory.
     """
@@ -313,6 +332,8 @@ def _overlap(a: Value, b: Value) -> bool:
 
 
 def _shares(value: Value, original: Any, executor: Executor, name: str) -> bool:
-    """Whether a value made from an object that is no array is a view of it: a copy would have another address each time."""
+    """Whether a value made from an object that is no array is a view of it: a copy would have another address each
+    time.
+    """
     again = executor.accept(original, name)
     return again.pointer == value.pointer

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device must be able to do to run engines: `Executor` (an engine on a device) and `Context` (one caller's state).
+"""What a device must do to run engines: `Executor` (an engine on a device) and `Context` (one caller's state).
 
-An executor is made once for an engine; it checks the device, loads the kernels and the weights. A context holds what one
-call at a time needs: the arena, pool buffers, symbol values, graphs. `tcc.runtime.engine.Engine` does the rest for every device:
-names, dtypes, shapes, symbols, the list of idle contexts. `tcc.runtime.program.ProgramContext` runs the control flow of a
-schedule over a few primitive methods, so a device only writes those.
+An executor is made once for an engine; it checks the device, loads the kernels and the weights. A context holds what
+one call at a time needs: the arena, pool buffers, symbol values, graphs. `tcc.runtime.engine.Engine` does the rest
+for every device: names, dtypes, shapes, symbols, the list of idle contexts. `tcc.runtime.program.ProgramContext` runs
+the control flow of a schedule over a few primitive methods, so a device only writes those.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Value:
     """A dense, C-contiguous tensor that belongs to a caller.
 
-    `pointer` is its address on `device` ("cpu", or "cuda:0"); `owner` is the object that keeps the memory alive (for numpy the
-    array itself). `dtype` is a name of the engine format.
+    `pointer` is its address on `device` ("cpu", or "cuda:0"); `owner` is the object that keeps the memory alive (for
+    numpy the array itself). `dtype` is a name of the engine format.
     """
 
     pointer: int
@@ -38,7 +38,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class LaunchTime:
-    """How long one op of the schedule took in one run: `name` is the kernel id, or the op for memset, copy and host calls."""
+    """How long one op of the schedule took in one run.
+
+    `name` is the kernel's id, the function for a host call, and the op itself for memset and copy.
+    """
 
     name: str
     op: str
@@ -56,9 +59,10 @@ class Executor(ABC):
 
     @abstractmethod
     def accept(self, value: object, name: str) -> Value:
-        """View a caller's object (numpy array, DLPack, ``__cuda_array_interface__``) as a Value; a strided one is copied.
+        """View a caller's tensor (numpy, DLPack, ``__cuda_array_interface__``) as a Value; a strided one is copied.
 
-        Dtype and shape are checked by the engine afterwards; raises InputError, naming `name`, for an object that is no tensor.
+        Dtype and shape are checked by the engine afterwards; raises InputError, naming `name`, for an object that is
+        no tensor.
         """
 
     @abstractmethod
@@ -67,11 +71,11 @@ class Executor(ABC):
 
     @abstractmethod
     def empty(self, dtype: str, shape: tuple[int, ...], inputs: Sequence[Value]) -> Value:
-        """Fresh memory for an output of a call with these inputs: on the host where they are, on the device where they are."""
+        """Fresh memory for an output of a call with these inputs: where they are, on the host or on the device."""
 
     @abstractmethod
     def deliver(self, value: Value) -> Any:
-        """The object a caller gets for an output made by `empty` (or by ``Context.result``): a numpy or a device array."""
+        """What a caller gets for an output made by `empty` or ``Context.result``: a numpy or a device array."""
 
     @abstractmethod
     def context(self) -> Context:
@@ -87,10 +91,10 @@ class Context(ABC):
 
     @abstractmethod
     def run(self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]) -> None:
-        """Execute the schedule and return when host outputs hold their values (device outputs: when ordered on the stream).
+        """Execute the schedule; host outputs hold their values on return, device outputs once the stream gets there.
 
-        `inputs` and `outputs` follow the manifest; a Value may be on the host or the device. An output is None where its size
-        is known only afterwards: `result` makes it.
+        `inputs` and `outputs` follow the manifest; a Value may be on the host or the device. An output is None where
+        its size is known only afterwards: `result` makes it.
         """
 
     @abstractmethod
@@ -115,14 +119,15 @@ class Context(ABC):
 
     def close(self) -> None:
         """Release what the context holds. The default leaves it to the garbage collector."""
-        return None
+        return
 
 
 def check_result(name: str, shape: tuple[int, ...], into: Value) -> None:
     """Refuse memory given for output `name` whose shape is not the one that data decided."""
     if into.shape != shape:
         raise InputError(
-            f"the output '{name}' came out with the shape {show_shape(shape)}, the array given for it has {show_shape(into.shape)}"
+            f"the output '{name}' came out with the shape {show_shape(shape)}, "
+            f"the array given for it has {show_shape(into.shape)}"
         )
 
 

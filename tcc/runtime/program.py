@@ -23,8 +23,8 @@ Place = dict[str, Any]
 class ProgramContext(Context):
     """A context whose control flow runs on the host over a device's primitives.
 
-    `pointer` and `extent` place any buffer; `bases` holds the addresses of what a device owns and a caller passes. A subclass
-    sets `arena` and `weights` (addresses), and fills `input_pointers` and `output_pointers` in `begin`.
+    `pointer` places any buffer. A subclass sets `arena` and `weights` (addresses), and fills `input_pointers` and
+    `output_pointers` in `begin`.
     """
 
     def __init__(self, data: EngineData) -> None:
@@ -117,7 +117,8 @@ class ProgramContext(Context):
         """A host copy of a buffer."""
         dtype, shape = numpy_dtype(self.data.buffers[buffer]["dtype"]), self.shape(buffer)
         content = self.read(self.pointer(buffer), self.nbytes(buffer))
-        return np.frombuffer(content, dtype, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+        count = int(np.prod(shape, dtype=np.int64))
+        return np.frombuffer(content, dtype, count).reshape(shape) if count else np.empty(shape, dtype)
 
     # Running.
 
@@ -222,7 +223,7 @@ class ProgramContext(Context):
         if entry["space"] == "pool":
             self._alloc(buffer, self.nbytes(buffer))
         if result.nbytes:
-            self.write(self.pointer(buffer), memoryview(np.ascontiguousarray(result).view(np.uint8).reshape(-1)))
+            self.write(self.pointer(buffer), np.ascontiguousarray(result).reshape(-1).view(np.uint8).data)
 
     def _attr(self, value: Any) -> Any:
         if isinstance(value, dict) and "dtype" in value:

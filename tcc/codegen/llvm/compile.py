@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """LLVM IR text to native objects, in worker processes and through an on-disk cache.
 
-LLVM answers some bad input by ending its process, and may take very long over other; a worker process that does either loses
-only the module it had. Workers live as long as this process and are shared by all callers in it. Results are cached by content
-under ``$TCC_CACHE_DIR`` (default ``~/.cache/tcc``), which any number of processes may share.
+LLVM answers some bad input by ending its process, and may take very long over other; a worker process that does
+either loses only the module it had. Workers live as long as this process and are shared by all callers in it. Results
+are cached by content under ``$TCC_CACHE_DIR`` (default ``~/.cache/tcc``), which any number of processes may share.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class CompileError(FailureError):
 class CpuTarget:
     """What code is made for: an LLVM triple, a CPU name and the names of features.
 
-    The code needs all of `features`, and what the CPU's name implies, but for those in `without`, which a virtual machine or
-    an operating system may hide.
+    The code needs all of `features`, and what the CPU's name implies, but for those in `without`, which a virtual
+    machine or an operating system may hide.
     """
 
     triple: str
@@ -204,7 +204,7 @@ class _Worker:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
 
     def compile(self, request: bytes, timeout: float) -> bytes:
         process = self._start()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that runs LLVM for `tcc.codegen.llvm.compile`: a request on stdin, an answer on stdout, until stdin ends.
 
-A request is its length (u64) and JSON; an answer is whether it failed (u8), a length (u64) and the object, the text asked for or the
-message. Run by path, so it imports nothing of tcc.
+A request is its length (u64) and JSON; an answer is whether it failed (u8), a length (u64) and the object, the text
+asked for or the message. Run by path, so it imports nothing of tcc.
 """
 
 import json

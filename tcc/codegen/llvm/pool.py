@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The thread team of CPU engines in LLVM IR: worker loop, barrier, one parallel run.
 
-The runtime owns one team a process, a block of memory laid out as below and a thread for each worker but the caller, which is
-worker 0. Every engine's native object has these functions, so a team runs segments of any engine whose ABI number is the same.
+The runtime owns one team a process, a block of memory laid out as below and a thread for each worker but the caller,
+which is worker 0. Every engine's native object has these functions, so a team runs segments of any engine whose ABI
+number is the same.
 
-Layout of a team, in bytes; lines that different threads write are 128 bytes apart (two cache lines, which prefetchers fetch together):
+Layout of a team, in bytes; lines that different threads write are 128 bytes apart (two cache lines, which prefetchers
+fetch together):
 
 | offset | type | meaning |
 |---|---|---|
@@ -18,11 +20,13 @@ Layout of a team, in bytes; lines that different threads write are 128 bytes apa
 | 384 | i32 | phase of the barrier, the futex that its waiters sleep on |
 | 512 | i32 | waiters asleep in the barrier |
 
-The first 8 bytes are read and written as one word. A worker outside the current job therefore learns so without touching the job's
-other fields, which may already be changing for the next one; a worker inside it is waited for in the last barrier of the job.
+The first 8 bytes are read and written as one word. A worker outside the current job therefore learns so without
+touching the job's other fields, which may already be changing for the next one; a worker inside it is waited for in
+the last barrier of the job.
 
-A waiter announces itself in a count of sleepers and only then lets the kernel compare the futex; a waker changes the futex and only
-then reads the count. Both sides are sequentially consistent, so at least one sees the other and no wake-up is lost.
+A waiter announces itself in a count of sleepers and only then lets the kernel compare the futex; a waker changes the
+futex and only then reads the count. Both sides are sequentially consistent, so at least one sees the other and no
+wake-up is lost.
 """
 
 from __future__ import annotations
@@ -252,7 +256,9 @@ def team_functions(triple: str) -> str:
     """LLVM IR text of the team's functions for a target triple; raises InputError where tcc has no futex for it."""
     arch = triple.split("-")[0]
     if arch not in _FUTEX_CALL or "linux" not in triple:
-        raise InputError(f"CPU engines need Linux on x86_64 or aarch64, which '{triple}' is not; choose another --target")
+        raise InputError(
+            f"CPU engines need Linux on x86_64 or aarch64, which '{triple}' is not; choose another --target"
+        )
     declaration, pause = _PAUSE[arch]
     replacements = {"PAUSE_DECLARATION": declaration, "PAUSE": pause, "ABI": str(ABI), "FUTEX": str(_FUTEX_CALL[arch])}
     text = _TEXT

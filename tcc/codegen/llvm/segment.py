@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The segment function of a CPU engine: every worker walks all launches of a segment, each doing its share of every one.
+"""The segment function of a CPU engine: every worker walks all launches of a segment, each doing its share of every
+one.
 
-``void segment(i64 *table, i64 worker, i64 workers, i8 *team)`` (spec/engine.md, section 5). Between two ops that conflict, meaning
-one writes bytes that the other touches, all workers meet in a barrier; where ops do not conflict, a fast worker runs ahead. A *serial*
-op is done by worker 0 alone, so two of them in a row need no barrier either.
+``void segment(i64 *table, i64 worker, i64 workers, i8 *team)`` (spec/engine.md, section 5). Between two ops that
+conflict, meaning one writes bytes that the other touches, all workers meet in a barrier; where ops do not conflict, a
+fast worker runs ahead. A *serial* op is done by worker 0 alone, so two of them in a row need no barrier either.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class EngineTables:
     outputs: int = 0
 
     def slots(self) -> dict[Any, int]:
-        """The table slot of each base ("arena", "weight", ("input", i), ("output", i), ("pool", id)) and of each symbol's name."""
+        """The table slot of each base ("arena", "weight", ("input", i), ("output", i), ("pool", id)) and of each
+        symbol's name.
+        """
         keys: list[Any] = ["arena", "weight"]
         keys += [("input", i) for i in range(self.inputs)] + [("output", i) for i in range(self.outputs)]
         keys += [("pool", i) for i, buffer in enumerate(self.buffers) if buffer["space"] == "pool"]
@@ -81,9 +84,13 @@ class EngineTables:
 
 
 def native_module(tables: EngineTables, schedule: Sequence[Op], triple: str) -> str:
-    """LLVM IR text of an engine's native object: the team's functions and one function for each segment of the schedule."""
+    """LLVM IR text of an engine's native object: the team's functions and one function for each segment of the
+    schedule.
+    """
     segments = list(_segments(schedule))
-    entries = sorted({tables.kernels[op["kernel"]]["entry"] for s in segments for op in s["body"] if op["op"] == "launch"})
+    entries = sorted(
+        {tables.kernels[op["kernel"]]["entry"] for s in segments for op in s["body"] if op["op"] == "launch"}
+    )
     text = [f'target triple = "{triple}"\n', team_functions(triple), _ARITHMETIC]
     text += [f'declare void @"{entry}"(ptr, i64, i64)' for entry in entries]
     text += [_Segment(tables, op).text() for op in segments]
@@ -190,7 +197,9 @@ def _place_range(tables: EngineTables, place: Mapping[str, Any], nbytes: Expr) -
 
 
 def scalar_bits(value: Any, dtype: str) -> int:
-    """The 64-bit slot (as a signed integer) of a constant scalar parameter: a float's bits in the low bytes, zeros above."""
+    """The 64-bit slot (as a signed integer) of a constant scalar parameter: a float's bits in the low bytes, zeros
+    above.
+    """
     if dtype in _FLOATS:
         content = np.array(float(value), _FLOATS[dtype]).tobytes()
         return int.from_bytes(content.ljust(8, b"\0"), "little", signed=True)
@@ -216,7 +225,10 @@ class _Segment:
             self._comment(op)
             getattr(self, f"_{op['op']}")(op)
         params = max((len(op["params"]) for op in self.op["body"] if op["op"] == "launch"), default=0)
-        head = [f'define void @"{self.op["name"]}"(ptr %table, i64 %worker, i64 %workers, ptr %team) nounwind {{', "entry:"]
+        head = [
+            f'define void @"{self.op["name"]}"(ptr %table, i64 %worker, i64 %workers, ptr %team) nounwind {{',
+            "entry:",
+        ]
         head.append(f"  %args = alloca [{max(params, 1)} x i64], align 8")
         head += ["  %after = add i64 %worker, 1", "  %head = icmp eq i64 %worker, 0"]
         for key, name in self.used.items():
@@ -299,7 +311,9 @@ class _Segment:
                 self.lines.append(f"  store ptr {self._place(param)}, ptr {slot}, align 8")
                 continue
             if "scalar" not in param:
-                raise ValueError(f"a CPU launch of {op['kernel']} has a parameter {param!r}: only places and scalars are possible")
+                raise ValueError(
+                    f"a CPU launch of {op['kernel']} has a parameter {param!r}: only places and scalars are possible"
+                )
             value, dtype = param["scalar"], param["dtype"]
             if dtype in _FLOATS or not isinstance(value, int | str | list):
                 value = scalar_bits(value, dtype)

@@ -159,7 +159,9 @@ class CpuContext(ProgramContext):
         ctypes.memmove(destination, source, nbytes)
 
     def _fill_symbols(self) -> None:
-        """Bring the table's pool and symbol slots up to date; one without a value yet is not used by the next segment."""
+        """Bring the table's pool and symbol slots up to date; one without a value yet is not used by the next
+        segment.
+        """
         slot = 2 + len(self.data.inputs) + len(self.data.outputs)
         for buffer in self._pools:
             self._table[slot] = self.pool.get(buffer, 0)

@@ -17,7 +17,9 @@ _PAGE = 4096
 
 
 def aligned_empty(nbytes: int, alignment: int = ALIGNMENT) -> np.ndarray:
-    """An uninitialised u8 array at a multiple of `alignment` bytes; raises FailureError where there is no memory for it."""
+    """An uninitialised u8 array at a multiple of `alignment` bytes; raises FailureError where there is no memory for
+    it.
+    """
     alignment = _PAGE if nbytes >= 16 * _PAGE else alignment
     try:
         block = np.empty(nbytes + alignment, np.uint8)
@@ -34,12 +36,16 @@ def host_value(array: np.ndarray) -> Value:
 
 
 def as_array(value: object, name: str) -> np.ndarray:
-    """A caller's object as a numpy array, without a copy where it is on the host; raises InputError, naming the tensor `name`."""
+    """A caller's object as a numpy array, without a copy where it is on the host; raises InputError, naming the
+    tensor `name`.
+    """
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
     kind = type(value).__name__
     if hasattr(value, "__cuda_array_interface__") and not _is_host_torch(value):
-        raise InputError(f"the value of '{name}' ({kind}) is on a GPU and the engine runs on the CPU: copy it to the host first")
+        raise InputError(
+            f"the value of '{name}' ({kind}) is on a GPU and the engine runs on the CPU: copy it to the host first"
+        )
     if hasattr(value, "__dlpack_device__"):
         device: Any = value.__dlpack_device__()  # type: ignore[attr-defined]
         if int(device[0]) != 1:
@@ -68,10 +74,12 @@ def accept_output(value: object, name: str) -> Value:
     if not array.flags.writeable:
         raise InputError(f"the array given for the output '{name}' is read-only")
     if not (array.flags.c_contiguous and array.flags.aligned):
-        raise InputError(f"the array given for the output '{name}' is not contiguous: give one that is, and copy from it")
+        raise InputError(
+            f"the array given for the output '{name}' is not contiguous: give one that is, and copy from it"
+        )
     return host_value(array)
 
 
-def _is_host_torch(value: object) -> bool:
-    torch = sys.modules.get("torch")
+def _is_host_torch(value: Any) -> bool:
+    torch: Any = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor) and value.device.type == "cpu"

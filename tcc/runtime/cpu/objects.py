@@ -19,7 +19,9 @@ class ObjectLibrary:
     """Objects linked as one library; the code stays in memory as long as this object does."""
 
     def __init__(self, objects: Sequence[bytes | memoryview], exports: Sequence[str], name: str) -> None:
-        """Link `objects` and look up `exports`; raises FailureError, naming the engine `name`, where a symbol is missing."""
+        """Link `objects` and look up `exports`; raises FailureError, naming the engine `name`, where a symbol is
+        missing.
+        """
         builder = llvm.JITLibraryBuilder()
         for content in objects:
             builder.add_object_img(content)

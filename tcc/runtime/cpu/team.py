@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process's team of worker threads, shared by all CPU engines.
 
-The native side, with the layout of the team's memory, is in the native object of every engine (spec/engine.md, section 5). Worker 0 is
-whoever calls; the others are daemon threads that enter native code once, sleep there when idle, and leave it when the interpreter exits.
+The native side, with the layout of the team's memory, is in the native object of every engine (spec/engine.md,
+section 5). Worker 0 is whoever calls; the others are daemon threads that enter native code once, sleep there when
+idle, and leave it when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -47,11 +48,17 @@ class Team:
         self._worker = _WORKER(library.address("tcc_worker"))
         self._stop = _STOP(library.address("tcc_stop"))
         self._threads: list[threading.Thread] = []
-        self._set_spin(library)
+        self._cores = len(os.sched_getaffinity(0))
+        self._pauses = _pauses(library)
+        self.workers = 1
         self.lock = threading.Lock()
 
-    def ensure(self, workers: int) -> None:
-        """Have threads for jobs of this many workers, the caller included; `lock` is held."""
+    def prepare(self, workers: int) -> None:
+        """Get ready for jobs of this many workers, the caller included; `lock` is held."""
+        # With more workers than cores, whoever spins keeps the core from the one it waits for.
+        spin = self._pauses if workers <= self._cores else 0
+        self._memory[_SPIN_OFFSET : _SPIN_OFFSET + 4].view(np.int32)[0] = spin
+        self.workers = workers
         while len(self._threads) < workers - 1:
             number = len(self._threads) + 1
             thread = threading.Thread(
@@ -71,20 +78,6 @@ class Team:
             for thread in self._threads:
                 thread.join(1.0)
 
-    def _set_spin(self, library: ObjectLibrary) -> None:
-        """Turn the spinning time into a count of pauses, whose length differs by CPU."""
-        spin = _SPIN(library.address("tcc_spin"))
-        if len(os.sched_getaffinity(0)) == 1:
-            count = 0  # nobody can be running whom a spinning thread waits for
-        else:
-            seconds = []
-            for _ in range(3):
-                start = time.perf_counter()
-                spin(1000)
-                seconds.append(time.perf_counter() - start)
-            count = min(max(int(1000 * _SPIN_SECONDS / max(min(seconds), 1e-9)), 1), 1 << 24)
-        self._memory[_SPIN_OFFSET : _SPIN_OFFSET + 4].view(np.int32)[0] = count
-
 
 class Runner:
     """Runs segments of one engine's library on the process's team."""
@@ -92,7 +85,9 @@ class Runner:
     def __init__(self, library: ObjectLibrary, name: str) -> None:
         abi = _ABI(library.address("tcc_abi"))()
         if abi != ABI:
-            raise FailureError(f"the engine {name} has native code of ABI {abi} and this tcc runs {ABI}: build it again")
+            raise FailureError(
+                f"the engine {name} has native code of ABI {abi} and this tcc runs {ABI}: build it again"
+            )
         self._library = library
         self._run = _RUN(library.address("tcc_run"))
 
@@ -104,8 +99,8 @@ class Runner:
             return
         team = _team if _team is not None else _start(self._library)
         with team.lock:
-            if len(team._threads) < workers - 1:
-                team.ensure(workers)
+            if team.workers != workers:
+                team.prepare(workers)
             self._run(team.address, function, table, workers)
 
 
@@ -120,6 +115,17 @@ def set_num_threads(count: int) -> None:
     if count < 1:
         raise InputError(f"the number of threads is {count}; it must be at least 1")
     _workers = count
+
+
+def _pauses(library: ObjectLibrary) -> int:
+    """How many pauses last as long as a waiter is to spin; a pause differs by CPU."""
+    spin = _SPIN(library.address("tcc_spin"))
+    seconds: list[float] = []
+    for _ in range(3):
+        start = time.perf_counter()
+        spin(1000)
+        seconds.append(time.perf_counter() - start)
+    return min(max(int(1000 * _SPIN_SECONDS / max(min(seconds), 1e-9)), 1), 1 << 24)
 
 
 def _default() -> int:
