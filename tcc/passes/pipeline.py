@@ -109,17 +109,17 @@ def _scalar(name: str, option: PassOption, text: str) -> Any:
 
 def print_pass(p: Pass) -> str:
     """The text of one pass with the options that differ from their defaults."""
-    shown: list[str] = []
-    for option in pass_options(type(p)).values():
-        value = getattr(p, option.field)
-        if value == option.default:
-            continue
-        if option.many:
-            items = cast("tuple[Any, ...]", value)
-            shown.append(f"{option.name}=[{','.join(_text(v) for v in items)}]")
-        else:
-            shown.append(f"{option.name}={_text(value)}")
+    options = pass_options(type(p)).values()
+    values = [(o, getattr(p, o.field)) for o in options]
+    shown = [f"{o.name}={option_text(o, value)}" for o, value in values if value != o.default]
     return f"{p.name}{{{' '.join(shown)}}}" if shown else p.name
+
+
+def option_text(option: PassOption, value: Any) -> str:
+    """The text of an option's value: `16`, `true`, `[conv,matmul]`."""
+    if option.many:
+        return f"[{','.join(_text(v) for v in cast('tuple[Any, ...]', value))}]"
+    return _text(value)
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tcc-opt: runs passes on IR text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.cli.common import ArgumentParser, read_text, run, write_output
+from tcc.errors import InputError
+
+if TYPE_CHECKING:
+    from tcc.ir.module import ModuleOp
+    from tcc.passes.base import PassContext
+    from tcc.passes.manager import Instrument, PassManager
+
+EPILOG = """\
+A pipeline is passes separated by commas, each with options in braces: canonicalize,fuse{max-ops=16},lower-to-kernel.
+IR goes from FILE to stdout (or -o); what --print-ir-*, --time-passes and --remarks print goes to stderr.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return run("tcc-opt", _main, argv)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of tcc-opt."""
+    p = ArgumentParser(
+        prog="tcc-opt",
+        description="Run passes on IR text and print the result.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument("file", metavar="FILE", nargs="?", default="-", help="IR text (.mlir); - or none: stdin")
+    p.add_argument("-o", dest="output", metavar="OUT", default="-", help="where the result goes (default: stdout)")
+    p.add_argument("-p", "--passes", metavar="PIPELINE", help="the passes to run (default: none)")
+    p.add_argument("--constants", metavar="DIR", action="append", default=[], help="where <sha256>.npy files are "
+                   "looked for, beside the folder `constants` next to FILE; may be given several times")  # fmt: skip
+    p.add_argument("--no-verify", action="store_true", help="do not verify what is read when no pass runs")
+    p.add_argument("--list-passes", action="store_true", help="print every pass with its options, and stop")
+    p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    add_pass_options(p)
+
+    g = p.add_argument_group("printing")
+    g.add_argument("--print-op-generic", action="store_true", help="print MLIR's generic form")
+    g.add_argument("--no-locations", action="store_true", help="leave out loc(...)")
+    g.add_argument("--remarks", action="store_true", help="print the passes' remarks to stderr")
+
+    g = p.add_argument_group("going on")
+    g.add_argument("--run-reproducer", action="store_true", help="run the pipeline that the module itself carries")
+    g.add_argument("--finish", action="store_true", help="compile on to an engine, written to -o")
+    g.add_argument("--emit", metavar="KIND", help="with --finish: what to write instead of the engine")
+    return p
+
+
+def add_pass_options(p: argparse.ArgumentParser) -> None:
+    """The options about how passes run, which `tcc` takes too; `make_manager` obeys them."""
+    g = p.add_argument_group("watching passes")
+    g.add_argument("--print-ir-before", metavar="NAMES", default="", help="print the IR before these passes")
+    g.add_argument("--print-ir-after", metavar="NAMES", default="", help="print the IR after these passes")
+    g.add_argument("--print-ir-before-all", action="store_true", help="print the IR before every pass")
+    g.add_argument("--print-ir-after-all", action="store_true", help="print the IR after every pass")
+    g.add_argument("--print-ir-on-change", action="store_true", help="print the IR after passes that changed it")
+    g.add_argument("--verify-each", action="store_true", help="verify after every pass, not only at the end")
+    g.add_argument("--time-passes", action="store_true", help="print a table of the time that passes took")
+    g.add_argument("--dump-dir", metavar="D", help="write numbered IR files, constants, remarks and times there")
+    g.add_argument("--crash-dir", metavar="D", help="where a reproducer goes (default: the dump, or a new folder)")
+
+
+def make_manager(args: argparse.Namespace) -> PassManager:
+    """The pass manager that the options of `add_pass_options` ask for."""
+    from tcc.passes.dump import Dump
+    from tcc.passes.instruments import PrintIR, TimePasses, known_names
+    from tcc.passes.manager import PassManager
+
+    instruments: list[Instrument] = []
+    shows = PrintIR(
+        before_names=known_names(args.print_ir_before),
+        after_names=known_names(args.print_ir_after),
+        before_all=args.print_ir_before_all,
+        after_all=args.print_ir_after_all,
+        on_change=args.print_ir_on_change,
+        generic=getattr(args, "print_op_generic", False),
+    )
+    if shows.before_names or shows.after_names or shows.before_all or shows.after_all or shows.on_change:
+        instruments.append(shows)
+    if args.time_passes:
+        instruments.append(TimePasses())
+    folder = Path(args.dump_dir) if args.dump_dir else None
+    if folder is not None:
+        instruments.append(Dump(folder))
+    crash = Path(args.crash_dir) if args.crash_dir else folder
+    return PassManager(instruments, verify_each=args.verify_each, crash_dir=crash)
+
+
+def load_module(path: str, constants: Sequence[str] = ()) -> ModuleOp:
+    """The module of a text file, its constants looked for beside the file and in the given folders."""
+    from tcc.ir.parser import parse
+    from tcc.ir.resources import ResourceStore
+    from tcc.passes.dump import CONSTANTS
+
+    beside = [] if path == "-" else [Path(path).parent / CONSTANTS]
+    store = ResourceStore((*beside, *map(Path, constants)))
+    return parse(read_text(path), "<stdin>" if path == "-" else path, store)
+
+
+def make_context(module: ModuleOp) -> PassContext:
+    """What passes may ask: the target and options that the module carries."""
+    from tcc.ir.targets import target
+    from tcc.passes.base import PassContext
+
+    options = dict(module.options)
+    found = target(module.target, int(options.get("threads", os.cpu_count() or 1))) if module.target else None
+    return PassContext(target=found, opt_level=int(options.get("opt_level", 1)), options=options)
+
+
+def _main(argv: Sequence[str]) -> int:
+    args = parser().parse_args(argv)
+    if args.list_passes:
+        _list_passes(args.json)
+        return 0
+    _check(args)
+    from tcc.ir.printer import print_op
+    from tcc.ir.verifier import verify
+
+    if args.file == "-" and sys.stdin.isatty():
+        raise InputError("there is no FILE and stdin is a terminal; see tcc-opt --help")
+    module = load_module(args.file, args.constants)
+    manager = make_manager(args)
+    context = make_context(module)
+    try:
+        if args.run_reproducer:
+            manager.run(module, module.pipeline, context)
+        elif args.passes is not None:
+            manager.run(module, args.passes, context, then=module.pipeline)
+        elif not args.no_verify:
+            verify(module)
+    finally:
+        if args.remarks:
+            _print_remarks(context)
+    if args.finish:
+        write_output(args.output, _finish(module, args.emit))
+        return 0
+    text = print_op(module, generic=args.print_op_generic, locations=not args.no_locations)
+    if args.json:
+        rows = [row.to_json() for row in context.decisions.rows]
+        text = json.dumps({"ir": text, "pipeline": module.pipeline, "remarks": rows}, ensure_ascii=False) + "\n"
+    write_output(args.output, text)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.run_reproducer and args.passes is not None:
+        raise InputError("--run-reproducer runs the module's own pipeline; leave out --passes")
+    if args.finish and args.output == "-":
+        raise InputError("--finish writes an engine and needs -o FILE")
+    if args.emit and not args.finish:
+        raise InputError("--emit goes with --finish")
+
+
+def _finish(module: ModuleOp, emit: str | None) -> bytes:
+    from tcc.compiler import driver
+
+    options: dict[str, Any] = dict(module.options)
+    if emit:
+        options["emit"] = emit
+    return driver.finish(module, options)
+
+
+def _print_remarks(context: PassContext) -> None:
+    for row in context.decisions.rows:
+        where = f' at "{", ".join(row.loc)}"' if row.loc else ""
+        reason = f": {row.reason}" if row.reason else ""
+        print(f"remark: [{row.pass_name}] {row.op}{where}: {row.kind}: {row.chosen}{reason}", file=sys.stderr)
+
+
+def _list_passes(as_json: bool) -> None:
+    from inspect import cleandoc
+
+    from tcc.passes.base import load_passes, pass_options
+    from tcc.passes.pipeline import option_text
+
+    passes = dict(sorted(load_passes().items()))
+    if as_json:
+        rows = [
+            {
+                "name": name,
+                "doc": cleandoc(cls.__doc__ or ""),
+                "options": [
+                    {"name": o.name, "type": o.type_name, "default": option_text(o, o.default)}
+                    for o in pass_options(cls).values()
+                ],
+            }
+            for name, cls in passes.items()
+        ]
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for name, cls in passes.items():
+        print(name)
+        for line in cleandoc(cls.__doc__ or "").splitlines():
+            print(f"    {line}".rstrip())
+        for o in pass_options(cls).values():
+            print(f"    {{{o.name}=}}  {o.type_name}, default {option_text(o, o.default)}")
+        print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
