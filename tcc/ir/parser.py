@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
+import numpy as np
+
 from tcc.ir.attributes import Attribute
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import OPS, IRError
@@ -25,6 +27,7 @@ from tcc.ir.parser_text import (
     found,
     grammar_text,
     named_dtype,
+    parse_dense,
     parse_special,
     parse_tensor_type,
 )
@@ -233,6 +236,9 @@ def _transformer() -> Any:
             kind, _, text = str(c[0]).partition("<")
             return at(c[0], parse_special, kind, text[:-1])
 
+        def dense(self, c: list[Any]) -> Attribute:
+            return at(c[0], parse_dense, str(c[0])[6:-1])
+
         def generic_special(self, c: list[Any]) -> Attribute:
             return at(c[0], parse_special, str(c[0]), unquote(c[1]))
 
@@ -254,8 +260,9 @@ Scope = dict[str, Value]
 class _Builder:
     """Builds ops from the tree; scopes map names to values, innermost last."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, store: ResourceStore) -> None:
         self.scopes: list[Scope] = [scope]
+        self.store = store
 
     def lookup(self, token: Any) -> Value:
         for scope in reversed(self.scopes):
@@ -284,7 +291,7 @@ class _Builder:
                 raise _At(token, f"{token} is a {value.type}, but {name} names it a {type}")
         if node.results and len(node.results) != len(node.outs):
             raise _At(node.name, f"{name} has {len(node.results)} result names and {len(node.outs)} result types")
-        attrs = dict(node.attrs)
+        attrs = {k: self.store.add(v) if isinstance(v, np.ndarray) else v for k, v in node.attrs.items()}
         try:
             if cls.spec.needs_segments:
                 segments = _segments(name, attrs.pop("operandSegmentSizes", None), len(operands))
@@ -361,10 +368,10 @@ def _place(source: str, text: str, at: int) -> str:
     return f"{source}:{line}:{at - (text.rfind(chr(10), 0, at) + 1) + 1}"
 
 
-def _build(text: str, source: str, scope: Scope) -> list[Op]:
+def _build(text: str, source: str, scope: Scope, store: ResourceStore) -> list[Op]:
     load_all()
     tree = _read(text, source)
-    builder = _Builder(scope)
+    builder = _Builder(scope, store)
     try:
         return [builder.op(node) for node in tree]
     except _At as e:
@@ -377,7 +384,8 @@ def parse(text: str, source: str = "<text>", resources: ResourceStore | None = N
     `source` names the text in messages; `resources` becomes the module's store of constants. IRError begins with
     `source:line:column` and says what was found and what was expected.
     """
-    ops = _build(text, source, {})
+    store = ResourceStore() if resources is None else resources
+    ops = _build(text, source, {}, store)
     if len(ops) == 1 and isinstance(ops[0], ModuleOp):
         module = ops[0]
     else:
@@ -387,16 +395,21 @@ def parse(text: str, source: str = "<text>", resources: ResourceStore | None = N
                 raise IRError(f"{source}: a module is not the only op of the text")
             block.append(op)
         module = ModuleOp(regions=[Region(block)], result_types=[])
-    if resources is not None:
-        module.resources = resources
+    module.resources = store
     return module
 
 
-def parse_block(text: str, args: Mapping[str, Type] | None = None, source: str = "<text>") -> Block:
+def parse_block(
+    text: str,
+    args: Mapping[str, Type] | None = None,
+    source: str = "<text>",
+    resources: ResourceStore | None = None,
+) -> Block:
     """A detached block with the ops of a text; `args` are its arguments, usable in the text as `%name`."""
+    store = ResourceStore() if resources is None else resources
     names = dict(args or {})
     block = Block(list(names.values()), list(names))
-    for op in _build(text, source, {f"%{arg.hint}": arg for arg in block.args}):
+    for op in _build(text, source, {f"%{arg.hint}": arg for arg in block.args}, store):
         block.append(op)
     return block
 

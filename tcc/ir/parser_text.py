@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Any, cast
 
+import numpy as np
+
 from tcc.ir.attributes import Attribute, Domain, IndexMap, Resource
 from tcc.ir.declare import IRError
 from tcc.ir.expr import Dim, Sym, add, floordiv, maximum, minimum, mod, mul
+from tcc.ir.resources import Array
 from tcc.ir.types import STRING, DType, ScalarType, TensorType, dtype
 
 STARTS = ["module", "type_text", "map_text", "domain_text", "expr_text"]
@@ -26,6 +30,7 @@ _SAID = {
     "UFLOAT": "a float",
     "HEX": "a hexadecimal float",
     "TENSOR": "a tensor type",
+    "DENSE": "dense<…>",
     "SPECIAL": "map<…>, domain<…>, expr<…> or resource<…>",
     "STRINGTYPE": "!tcc.string",
     "ENC": "#tcc.enc",
@@ -130,6 +135,35 @@ def parse_special(kind: str, text: str) -> Attribute:
     if kind == "scalar":
         return ScalarType(named_dtype(text))
     raise IRError(f"there is no attribute {kind}<…>; there are map, domain, expr and resource")
+
+
+def parse_dense(text: str) -> Array:
+    """`2x3xf32: 1, 2, 3, 4, 5, 6`, one value for all elements (`64xf16: 0.5`), or `random SEED` (standard normal
+    values): a constant written out, for people. It becomes a resource. IRError if it is not one."""
+    shape_text, colon, values = text.partition(":")
+    *dims, element = shape_text.strip().split("x")
+    kind = named_dtype(element)
+    if not colon or not all(d.isdecimal() for d in dims):
+        raise IRError(f"dense<…> holds a static shape, a colon and values, like 2xf32: 1.0, 2.0; not `{text[:40]}`")
+    shape = tuple(int(d) for d in dims)
+    words = values.replace(",", " ").split()
+    if len(words) == 2 and words[0] == "random" and words[1].isdecimal():
+        return np.random.default_rng(int(words[1])).standard_normal(shape).astype(kind.numpy)
+    count = math.prod(shape)
+    if len(words) not in (1, count):
+        raise IRError(f"dense<{shape_text}: …> needs {count} values or one, not {len(words)}")
+    try:
+        read = [_number(w, kind) for w in words]
+    except ValueError as e:
+        raise IRError(f"dense<…> holds what is no number: {e}") from None
+    flat = np.array(read if len(read) == count else read * count, dtype=np.float64 if kind.is_float else np.int64)
+    return flat.astype(kind.numpy).reshape(shape)
+
+
+def _number(word: str, kind: DType) -> float | int:
+    if word in ("true", "false"):
+        return int(word == "true")
+    return float(word) if kind.is_float else int(word)
 
 
 def named_dtype(name: str) -> DType:

@@ -8,8 +8,6 @@ content-addressed folder of a dump directory. A constant that is not to be had i
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 
 from tcc.ir.attributes import Resource
 from tcc.ir.declare import IRError
+from tcc.ir.files import write_file
 from tcc.ir.types import STRING, dtype, dtype_of
 
 Array = np.ndarray[Any, Any]
@@ -106,9 +105,9 @@ class ResourceStore:
         if element is STRING:
             array = array.astype(str)
         elif array.dtype.isbuiltin != 1:
-            _replace(path.with_suffix(".dtype"), lambda f: f.write(element.name.encode()))
+            write_file(path.with_suffix(".dtype"), element.name)
             array = array.view(np.dtype(f"u{array.dtype.itemsize}"))
-        _replace(path, lambda f: np.save(f, array, allow_pickle=False))
+        write_file(path, lambda f: np.save(f, array, allow_pickle=False))
 
     def merge(self, other: ResourceStore) -> None:
         """Make everything that `other` has known here too."""
@@ -127,15 +126,3 @@ def _load(path: Path) -> Array:
     if kind.exists():
         array = array.view(dtype(kind.read_text().strip()).numpy)
     return array.astype(object) if array.dtype.kind == "U" else array
-
-
-def _replace(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file under another name and rename it: readers see all of it or nothing."""
-    fd, temp = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as f:
-            write(f)
-        os.replace(temp, path)
-    except BaseException:
-        os.unlink(temp)
-        raise

@@ -9,14 +9,13 @@ with one decision a line, and `timing.json`.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from tcc.ir.attributes import Attribute, Resource
 from tcc.ir.core import Op
+from tcc.ir.files import write_file
 from tcc.ir.module import ModuleOp
 from tcc.ir.printer import print_op
 from tcc.passes.base import PassContext
@@ -43,30 +42,23 @@ def _resources(value: Attribute) -> Iterator[Resource]:
             yield from _resources(item)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it: readers see all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as f:
-            f.write(text)
-        os.replace(temp, path)
-    except BaseException:
-        os.unlink(temp)
-        raise
+def save_constants(module: ModuleOp, folder: Path, all_of_them: bool = False) -> None:
+    """Write the constants that a module names into `constants/` of a folder, unless they are there.
+
+    Those that `module.resources.origins` says are in a model file are left out, unless `all_of_them`.
+    """
+    store = module.resources
+    for resource in sorted(named_resources(module), key=lambda r: r.sha256):
+        if all_of_them or resource.sha256 not in store.origins:
+            store.save(resource, folder / CONSTANTS)
 
 
 def write_module(module: ModuleOp, path: Path, comment: str = "", all_constants: bool = False) -> None:
-    """Write a module as text and the constants it names into `constants/` beside it.
-
-    Constants that `module.resources.origins` says are in a model file are left out unless `all_constants`.
-    """
+    """Write a module as text, a comment first, and its constants beside it as `save_constants` does."""
     head = "".join(f"// {line}\n" for line in comment.splitlines())
-    store = module.resources
-    for resource in sorted(named_resources(module), key=lambda r: r.sha256):
-        if all_constants or resource.sha256 not in store.origins:
-            store.save(resource, path.parent / CONSTANTS)
-    write_text(path, head + print_op(module))
+    save_constants(module, path.parent, all_constants)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, head + print_op(module))
 
 
 class Dump(Instrument):
@@ -90,13 +82,13 @@ class Dump(Instrument):
 
     def finish(self, module: ModuleOp, context: PassContext) -> None:
         remarks = [json.dumps(row.to_json(), ensure_ascii=False) for row in context.decisions.rows]
-        write_text(self.folder / "remarks.jsonl", "".join(f"{line}\n" for line in remarks))
+        write_file(self.folder / "remarks.jsonl", "".join(f"{line}\n" for line in remarks))
         passes = [
             {"number": r.number, "pass": print_pass(r.the_pass), "changed": r.changed, "seconds": r.seconds}
             for r in self.rows
         ]
         timing = {"passes": passes, "seconds": sum(r.seconds for r in self.rows)}
-        write_text(self.folder / "timing.json", json.dumps(timing, indent=1) + "\n")
+        write_file(self.folder / "timing.json", json.dumps(timing, indent=1) + "\n")
 
 
 def write_reproducer(module: ModuleOp, folder: Path, name: str, comment: str) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from tcc.errors import FailureError, InputError, TccError
+from tcc.ir.files import write_file
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -87,25 +88,10 @@ def write_output(path: str, data: bytes | str) -> None:
         sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
     try:
-        fd, temp = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(fd, "wb") as f:
-                f.write(raw)
-            os.chmod(temp, 0o666 & ~_umask())
-            os.replace(temp, target)
-        except BaseException:
-            os.unlink(temp)
-            raise
+        write_file(Path(path), raw)
     except OSError as e:
         raise FailureError(f"cannot write {path}: {e.strerror or e}") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--constants", metavar="DIR", action="append", default=[], help="where <sha256>.npy files are "
                    "looked for, beside the folder `constants` next to FILE; may be given several times")  # fmt: skip
     p.add_argument("--no-verify", action="store_true", help="do not verify what is read when no pass runs")
+    p.add_argument("--split-input-file", action="store_true", help="FILE holds programs between lines `// -----`")
     p.add_argument("--list-passes", action="store_true", help="print every pass with its options, and stop")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     add_pass_options(p)
@@ -101,7 +103,7 @@ def make_manager(args: argparse.Namespace) -> PassManager:
     return PassManager(instruments, verify_each=args.verify_each, crash_dir=crash)
 
 
-def load_module(path: str, constants: Sequence[str] = ()) -> ModuleOp:
+def load_module(path: str, constants: Sequence[str] = (), text: str | None = None) -> ModuleOp:
     """The module of a text file, its constants looked for beside the file and in the given folders."""
     from tcc.ir.parser import parse
     from tcc.ir.resources import ResourceStore
@@ -109,7 +111,7 @@ def load_module(path: str, constants: Sequence[str] = ()) -> ModuleOp:
 
     beside = [] if path == "-" else [Path(path).parent / CONSTANTS]
     store = ResourceStore((*beside, *map(Path, constants)))
-    return parse(read_text(path), "<stdin>" if path == "-" else path, store)
+    return parse(read_text(path) if text is None else text, "<stdin>" if path == "-" else path, store)
 
 
 def make_context(module: ModuleOp) -> PassContext:
@@ -128,13 +130,33 @@ def _main(argv: Sequence[str]) -> int:
         _list_passes(args.json)
         return 0
     _check(args)
+    if args.file == "-" and sys.stdin.isatty():
+        raise InputError("there is no FILE and stdin is a terminal; see tcc-opt --help")
+    text = read_text(args.file)
+    parts = _split(text) if args.split_input_file else [text]
+    manager = make_manager(args)
+    printed = [_one(args, part, manager) for part in parts]
+    if not args.finish:
+        write_output(args.output, "// -----\n".join(printed))
+    return 0
+
+
+def _split(text: str) -> list[str]:
+    """The parts between lines `// -----`, each keeping its line numbers by empty lines before it."""
+    parts: list[str] = []
+    line = 0
+    for part in re.split(r"^// -----[^\S\n]*$", text, flags=re.MULTILINE):
+        parts.append("\n" * line + part)
+        line += part.count("\n")
+    return parts
+
+
+def _one(args: argparse.Namespace, text: str, manager: PassManager) -> str:
+    """Run what is asked for on one program; its text, or nothing once the engine is written."""
     from tcc.ir.printer import print_op
     from tcc.ir.verifier import verify
 
-    if args.file == "-" and sys.stdin.isatty():
-        raise InputError("there is no FILE and stdin is a terminal; see tcc-opt --help")
-    module = load_module(args.file, args.constants)
-    manager = make_manager(args)
+    module = load_module(args.file, args.constants, text)
     context = make_context(module)
     try:
         if args.run_reproducer:
@@ -148,13 +170,16 @@ def _main(argv: Sequence[str]) -> int:
             _print_remarks(context)
     if args.finish:
         write_output(args.output, _finish(module, args.emit))
-        return 0
-    text = print_op(module, generic=args.print_op_generic, locations=not args.no_locations)
-    if args.json:
-        rows = [row.to_json() for row in context.decisions.rows]
-        text = json.dumps({"ir": text, "pipeline": module.pipeline, "remarks": rows}, ensure_ascii=False) + "\n"
-    write_output(args.output, text)
-    return 0
+        return ""
+    if args.output != "-":
+        from tcc.passes.dump import save_constants
+
+        save_constants(module, Path(args.output).parent)
+    printed = print_op(module, generic=args.print_op_generic, locations=not args.no_locations)
+    if not args.json:
+        return printed
+    rows = [row.to_json() for row in context.decisions.rows]
+    return json.dumps({"ir": printed, "pipeline": module.pipeline, "remarks": rows}, ensure_ascii=False) + "\n"
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -162,6 +187,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--run-reproducer runs the module's own pipeline; leave out --passes")
     if args.finish and args.output == "-":
         raise InputError("--finish writes an engine and needs -o FILE")
+    if args.finish and args.split_input_file:
+        raise InputError("--finish makes one engine; leave out --split-input-file")
     if args.emit and not args.finish:
         raise InputError("--emit goes with --finish")
 
