@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines on an NVIDIA GPU: `CudaExecutor` (kernels and weights, shared), `CudaContext` (a caller's memory and graphs)."""
+"""Engines on an NVIDIA GPU: `CudaExecutor` (kernels, weights; shared), `CudaContext` (a caller's memory, graphs)."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class CudaContext(ProgramContext):
             try:
                 super().run(inputs, outputs, symbols)
             except BaseException:
-                # Nothing may be under way when the memory is used again. The error on its way says more than this status.
+                # Nothing may be under way when the memory is used again; this status matters less than the error.
                 api().cuStreamSynchronize(self.stream)
                 self._busy = False
                 raise

@@ -66,7 +66,7 @@ def ordering(ops: Sequence[Op], context: CudaContext) -> list[list[int]]:
 def time_segment(op: Op, context: CudaContext) -> list[LaunchTime]:
     """Runs the segment's ops one after another with an event after each, as one graph: no gaps for the host's sake.
 
-    A time is that from the end of the op before to the end of this one: a launch latency of about a microsecond is in it.
+    A time is that from the end of the op before to the end of this one, and so holds about a microsecond of latency.
     """
     gpu, ops = context.gpu, op["body"]
     events = [gpu.event(timing=True) for _ in range(len(ops) + 1)]

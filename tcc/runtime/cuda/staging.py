@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory between the host and a GPU: one block on each side holds all of a call's inputs (or outputs) in host memory."""
+"""Memory between the host and a GPU: one block on each side for all inputs (or outputs) in host memory."""
 
 from __future__ import annotations
 
@@ -70,9 +70,8 @@ class Staging:
 
     def receive(self, nbytes: int, stream: int) -> None:
         """Copies the device block to the pinned one."""
-        check(
-            (*api().cuMemcpyDtoHAsync(self.pinned, self.device, nbytes, stream), None), f"copy {self._what} to the host"
-        )
+        result = api().cuMemcpyDtoHAsync(self.pinned, self.device, nbytes, stream)
+        check(result, f"copy {self._what} to the host")
 
     def close(self) -> None:
         """Frees both blocks; nothing may be under way in them."""
