@@ -5,7 +5,8 @@ benchmarks/models/gains.json.
 A network is run once, node by node, on one input. Where a convolution or matrix product has a weight, that weight's
 gain is set so that the product's root mean square is 1 (before the bias), rounded to three digits, and the run goes
 on with the weight so scaled. Products that decide the answer (no other product, and no tanh, between them and an
-output) get 3, which spreads the answers. Norms, residual sums and gates then see what they see in a trained network:
+output) get 3, which spreads the answers; queries, keys and values get 1.6, so that attention prefers a few tokens
+and does not blend all of them into one. Norms, residual sums and gates then see what they see in a trained network:
 numbers of order one.
 """
 
@@ -23,6 +24,7 @@ from benchmarks import filler, zoo
 
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 DECIDING = 3.0
+ATTENDING = 1.6
 TIED = 0.25  # the deviation of a table that is a matrix too (an output layer that shares the embedding)
 
 
@@ -70,6 +72,32 @@ def deciding(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
+def attended(graph: onnx.GraphProto) -> set[str]:
+    """The outputs of products that reach a product of two computed values (queries, keys and values) unchanged."""
+    producer = {name: node for node in graph.node for name in node.output}
+    constant = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in filler.PASSES and node.input[0] in constant:
+            constant.add(node.output[0])
+    found: set[str] = set()
+    pending = [
+        name
+        for node in graph.node
+        if node.op_type == "MatMul" and not constant & set(node.input)
+        for name in node.input
+    ]
+    moving = {"Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze", "Gather", "Add", "Mul"}
+    while pending:
+        node = producer.get(pending.pop())
+        if node is None:
+            continue
+        if node.op_type in PRODUCTS:
+            found |= set(node.output) if constant & set(node.input) else set()
+        elif node.op_type in moving:
+            pending.extend(name for name in node.input if name not in constant)
+    return found
+
+
 def calibrate(name: str) -> dict[str, float]:
     """The gains of model `name`, by weight."""
     bare = zoo.weightless(name)
@@ -83,7 +111,7 @@ def calibrate(name: str) -> dict[str, float]:
     # Where a value is a weight that was only moved, the weight; so that what scales one scales the other.
     origin = {weight: weight for weight in kinds}
     env.update(zoo.inputs(name, 0))
-    last = deciding(model.graph)
+    last, attending = deciding(model.graph), attended(model.graph)
     set_already = set(tables)
     for node in model.graph.node:
         if node.op_type in filler.PASSES and node.input[0] in origin:
@@ -100,7 +128,7 @@ def calibrate(name: str) -> dict[str, float]:
                 del bare_node.input[2:]
             (product,) = run_node(bare_node, env, list(model.opset_import))
             size = float(np.sqrt(np.mean(np.square(product, dtype=np.float64))))
-            target = DECIDING if node.output[0] in last else 1.0
+            target = DECIDING if node.output[0] in last else ATTENDING if node.output[0] in attending else 1.0
             gain = float(f"{target / size:.3g}")
             gains[origin[operand]] = gain
             set_already.add(origin[operand])

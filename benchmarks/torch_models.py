@@ -69,7 +69,9 @@ def network(name: str) -> Network:
     if name in ("bert_base", "bert_base_sdpa"):
         module = _Bert("sdpa" if name.endswith("sdpa") else "eager").eval()
         inputs = ("input_ids", "attention_mask", "token_type_ids")
-        return Network(name, module, inputs, ("last_hidden_state", "pooler_output"), (ids, torch.ones_like(ids), ids))
+        # Three tensors: an exporter takes one tensor given twice for one input.
+        example = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+        return Network(name, module, inputs, ("last_hidden_state", "pooler_output"), example)
     if name == "gpt2":
         return Network(name, _Gpt2().eval(), ("input_ids",), ("logits",), (ids,))
     raise KeyError(f"no network is called {name!r}: {', '.join(VISION + LANGUAGE)}")

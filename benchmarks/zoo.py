@@ -186,7 +186,17 @@ def inputs(name: str, seed: int = 0, batch: int = 1) -> dict[str, np.ndarray]:
             made["attention_mask"][:, -8:] = 0
             made["token_type_ids"] = np.repeat(np.arange(TOKENS, dtype=np.int64)[None] // (TOKENS // 2), batch, axis=0)
         return made
-    return {each: rng.standard_normal(size, dtype=np.float32) for each, size in shape.items()}
+    return {each: _scenery(rng, size) for each, size in shape.items()}
+
+
+def _scenery(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """Pictures of noise at four scales, of unit variance: with white noise alone, averages over space are all alike."""
+    batch, channels, height, width = size
+    made = np.zeros(size, np.float32)
+    for scale in (1, 8, 32, 112):
+        noise = rng.standard_normal((batch, channels, -(-height // scale), -(-width // scale)), dtype=np.float32)
+        made += 0.5 * noise.repeat(scale, axis=2).repeat(scale, axis=3)[:, :, :height, :width]
+    return made
 
 
 def _line(name: str, number: int, size: tuple[int, ...]) -> np.ndarray:
