@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -201,11 +202,16 @@ class ProgramContext(Context):
         arrays = [None if i is None else self.fetch(i) for i in op["inputs"]]
         attrs = {name: self._attr(value) for name, value in op.get("attrs", {}).items()}
         timer = _Timer(self._times)
-        results = function(*arrays, **attrs)
+        try:
+            results = function(*arrays, **attrs)
+        except ValueError as error:
+            nodes = ", ".join(op.get("loc", ())) or "the graph"
+            raise FailureError(f"'{op['function']}' (of {nodes}) cannot take these values: {error}") from None
         timer.stop(op["function"], "host_call", op)
-        results = results if isinstance(results, tuple | list) else (results,)
+        results = results if isinstance(results, tuple) else (results,)
         for buffer, result in zip(op["outputs"], results, strict=False):
-            self._store(buffer, np.asarray(result), op["function"])
+            if buffer is not None:
+                self._store(buffer, np.asarray(result), op["function"])
 
     def _store(self, buffer: int, result: np.ndarray, function: str) -> None:
         entry = self.data.buffers[buffer]
@@ -265,11 +271,9 @@ class _Timer:
     """Times one host call where a profile is being made."""
 
     def __init__(self, times: list[LaunchTime] | None) -> None:
-        import time
-
-        self._times, self._clock = times, time.perf_counter
-        self._start = self._clock()
+        self._times = times
+        self._start = time.perf_counter()
 
     def stop(self, name: str, kind: str, op: Op) -> None:
         if self._times is not None:
-            self._times.append(LaunchTime(name, kind, self._clock() - self._start, tuple(op.get("loc", ()))))
+            self._times.append(LaunchTime(name, kind, time.perf_counter() - self._start, tuple(op.get("loc", ()))))
