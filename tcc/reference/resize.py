@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resize, one axis at a time: every output position is a weighted sum of a few source positions (taps).
 
-Coordinates are computed in float64. All modes are separable except tf_crop_and_resize's extrapolation, which replaces
-a point that is outside along any axis.
+Coordinates are computed in float64, for nearest in float32. All modes are separable but for tf_crop_and_resize's
+extrapolation, which replaces a point that is outside along any axis.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tcc.reference._numeric import Array, Ints, ieee, int_bounds, ints, is_float, many_axes, narrow, widen
 
@@ -60,29 +61,43 @@ def resized_extents(
     return tuple(int(np.floor(scale * n + 0.5)) for n in extents), (scale,) * len(axes)
 
 
-def source_coordinates(mode: str, size: int, out: int, scale: float, start: float = 0.0, end: float = 1.0) -> Array:
-    """The source coordinate of each output position, float64 [out], for a coordinate_transformation_mode."""
-    x = np.arange(out, dtype=np.float64)
-    # `out / scale` is exact where scale came from sizes, so x * size / out avoids rounding the ratio first.
-    exact = scale == out / size if size else False
-    unscale = (lambda v: v * size / out) if exact else (lambda v: v / scale)
-    if mode == "half_pixel":
-        return unscale(x + 0.5) - 0.5
+def source_coordinates(
+    mode: str,
+    size: int,
+    out: int,
+    scale: float,
+    start: float = 0.0,
+    end: float = 1.0,
+    dtype: DTypeLike = np.float64,
+) -> Array:
+    """The source coordinate of each output position, [out], for a coordinate_transformation_mode.
+
+    Computed in `dtype`. Where the scale is the plain ratio of the extents no rounded ratio enters.
+    """
+    real = np.dtype(dtype).type
+    x = np.arange(out, dtype=dtype)
+    exact = size > 0 and scale == out / size
+
+    def unscale(v: Array) -> Array:
+        return (v.astype(np.float64) * size / out).astype(dtype) if exact else v / real(scale)
+
+    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and out > 1):
+        return unscale(x + real(0.5)) - real(0.5)
     if mode == "half_pixel_symmetric":
         adjustment = out / (scale * size)
-        return size / 2 * (1 - adjustment) + unscale(x + 0.5) - 0.5
-    if mode == "pytorch_half_pixel":
-        return unscale(x + 0.5) - 0.5 if out > 1 else np.zeros(out)
+        return real(size / 2 * (1 - adjustment)) + unscale(x + real(0.5)) - real(0.5)
     if mode == "align_corners":
         # The resized length is the fractional size * scale, as in the conformance data; for sizes it is `out`.
         span = (out if exact else size * scale) - 1
-        return x * (size - 1) / span if out > 1 else np.zeros(out)
+        return x * real(size - 1) / real(span) if out > 1 else np.zeros(out, dtype)
     if mode == "asymmetric":
         return unscale(x)
     if mode == "tf_crop_and_resize":
         if out > 1:
-            return start * (size - 1) + x * (end - start) * (size - 1) / (out - 1)
-        return np.full(out, 0.5 * (start + end) * (size - 1))
+            return real(start) * real(size - 1) + x * (real(end) - real(start)) * real(size - 1) / real(out - 1)
+        return np.full(out, 0.5 * (start + end) * (size - 1), dtype)
+    if mode == "pytorch_half_pixel":
+        return np.zeros(out, dtype)
     raise ValueError(f"coordinate_transformation_mode '{mode}' is not one of ONNX Resize's six.")
 
 
@@ -185,7 +200,9 @@ def resize(
     for p in plan:
         if p.out == p.size and p.scale == 1.0 and crop is None:
             continue
-        where = source_coordinates(coordinate_transformation_mode, p.size, p.out, p.scale, p.start, p.end)
+        # Nearest rounds, so its ties are decided in float32, the type of scales and roi: 6.5 / 2.6 is 2.5 there.
+        kind = np.float32 if nearest else np.float64
+        where = source_coordinates(coordinate_transformation_mode, p.size, p.out, p.scale, p.start, p.end, kind)
         if nearest:
             index = np.clip(_NEAREST[nearest_mode](where), 0, p.size - 1).astype(np.int64)
             y = np.take(y, index, axis=p.axis)

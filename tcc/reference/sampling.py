@@ -107,7 +107,7 @@ def grid_sample(
         p = (g + 1) / 2 * (n - 1) if align_corners else ((g + 1) * n - 1) / 2
         if mode == "nearest":
             p = np.rint(p)
-        if padding_mode == "border":
+        if padding_mode == "border" and mode != "cubic":  # cubic clamps each of its taps instead
             p = np.clip(p, 0, n - 1)
         elif padding_mode == "reflection":
             low, high = borders[d]
