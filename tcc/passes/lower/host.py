@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graph ops that run on the host: the function of `tcc.reference` that does each, and why there is no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tcc.ir.graph import ArgReduce, Host
+from tcc.ir.graph.base import GraphOp
+
+
+@dataclass(frozen=True)
+class HostCallSpec:
+    """A call of `tcc.reference.<function>` with keyword `arguments`; `given[i]` False: input i is absent."""
+
+    function: str
+    reason: str
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    given: tuple[bool, ...] | None = None
+
+
+_NO_KERNEL = "tcc has no kernel for it yet"
+
+
+def _attrs(op: GraphOp, *names: str) -> dict[str, Any]:
+    return {n: int(op.attrs[n]) if isinstance(op.attrs[n], bool) else op.attrs[n] for n in names}
+
+
+def _host(op: GraphOp) -> HostCallSpec:
+    assert isinstance(op, Host)
+    return HostCallSpec(
+        op.function, "its outputs or types need the host", dict(op.attributes), tuple(map(bool, op.given))
+    )
+
+
+def _arg(op: GraphOp) -> HostCallSpec:
+    assert isinstance(op, ArgReduce)
+    options = {"axis": op.axis, "keepdims": int(op.keepdims), "select_last_index": int(op.last)}
+    return HostCallSpec("arg_max" if op.kind == "max" else "arg_min", _NO_KERNEL, options)
+
+
+SPECS: dict[str, Callable[[GraphOp], HostCallSpec]] = {
+    "graph.host": _host,
+    "graph.arg_reduce": _arg,
+    "graph.cumsum": lambda op: HostCallSpec("cum_sum", _NO_KERNEL, _attrs(op, "axis", "exclusive", "reverse")),
+    "graph.cumprod": lambda op: HostCallSpec("cum_prod", _NO_KERNEL, _attrs(op, "axis", "exclusive", "reverse")),
+    "graph.topk": lambda op: HostCallSpec("top_k", _NO_KERNEL, _attrs(op, "k", "axis", "largest", "sorted")),
+    "graph.scatter_elements": lambda op: HostCallSpec("scatter_elements", _NO_KERNEL, _attrs(op, "axis", "reduction")),
+    "graph.scatter_nd": lambda op: HostCallSpec("scatter_nd", _NO_KERNEL, _attrs(op, "reduction")),
+    "graph.gather_nd": lambda op: HostCallSpec("gather_nd", _NO_KERNEL, _attrs(op, "batch_dims")),
+    "graph.gather_elements": lambda op: HostCallSpec("gather_elements", _NO_KERNEL, _attrs(op, "axis")),
+}
