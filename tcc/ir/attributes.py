@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tcc.ir.expr import Dim, Ranges, Sym, simplify, substitute, symbols, to_text
+from tcc.ir.expr import Dim, Expr, Ranges, Sym, simplify, substitute, symbols, to_text
 from tcc.ir.types import DType, Type
 
 Attribute: TypeAlias = Any
@@ -115,16 +115,15 @@ class Domain:
 
 def frozen(value: Any) -> Attribute:
     """value with lists made tuples, numpy scalars made Python ones; TypeError if it is no attribute."""
-    if isinstance(value, bool | int | float | str | DType | Type | Resource | IndexMap | Domain) or value is None:
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return value.item()  # numpy's scalars: some are floats, but do not print like one
+    if (
+        isinstance(value, bool | int | float | str | DType | Type | Expr | Resource | IndexMap | Domain)
+        or value is None
+    ):
         return value
     if isinstance(value, list | tuple):
         return tuple(frozen(v) for v in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, dict):
         return {str(k): frozen(v) for k, v in value.items()}  # pyright: ignore
-    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-        return value.item()
-    from tcc.ir.expr import Expr
-
-    if isinstance(value, Expr):
-        return value
     raise TypeError(f"{type(value).__name__} is not an attribute value")

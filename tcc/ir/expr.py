@@ -327,7 +327,7 @@ def bounds(e: Dim, ranges: Ranges) -> tuple[int, int]:
         if e.op == "mod":
             if rlo <= 0:
                 return -_BIG, _BIG
-            return (llo, lhi) if 0 <= llo and lhi < rlo else (0, rhi - 1)
+            return (llo, lhi) if llo >= 0 and lhi < rlo else (0, rhi - 1)
         if rlo <= 0:
             return -_BIG, _BIG
         quotients = [x if abs(x) >= _BIG else x // d for x in (llo, lhi) for d in (rlo, rhi)]
@@ -444,7 +444,12 @@ def to_text(e: Dim) -> str:
     if isinstance(e, Binary):
         if e.op in ("min", "max"):
             return f"{e.op}({to_text(e.lhs)}, {to_text(e.rhs)})"
-        return f"({to_text(e.lhs)} {e.op} {to_text(e.rhs)})"
+        lhs, rhs = to_text(e.lhs), to_text(e.rhs)
+        if isinstance(e.lhs, Sum) and len(e.lhs.terms) + (e.lhs.const != 0) > 1:
+            lhs = f"({lhs})"
+        if isinstance(e.rhs, Sum):
+            rhs = f"({rhs})"
+        return f"({lhs} {e.op} {rhs})"
     assert isinstance(e, Sum)
     out = ""
     for atoms, coef in e.terms:
