@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`plan-memory`: an arena offset for every tensor that a launch writes, reusing what is dead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tcc.ir.core import Op, Value
+from tcc.ir.kernel import Assemble, Host, HostCall, If, LaunchOp, Return
+from tcc.ir.module import ModuleOp
+from tcc.ir.rewriter import Rewriter
+from tcc.ir.types import TensorType
+from tcc.passes.base import Pass, PassContext, register_pass
+from tcc.passes.kernel.storage import Storage, is_planned, resolve, size_of
+
+ALIGN = 256
+
+
+@dataclass
+class _Buffer:
+    size: int
+    first: int
+    last: int
+    offset: int = 0
+
+
+@register_pass
+@dataclass(frozen=True)
+class PlanMemory(Pass):
+    """Assigns arena offsets, largest tensor first, each at the lowest place free over its life (Pisarchyk & Lee, 2020,
+    greedy by size). Model outputs get the caller's memory. Workspaces live for their launch.
+
+    before: `%1 = kernel.launch(%0) {callee = "k0"}`; after: the same with `plan.place = [["arena", 4096]]`, and
+    `arena` (bytes) and `lower_bound` (most bytes alive at once) on the host function.
+    """
+
+    name: ClassVar[str] = "plan-memory"
+
+    def run(self, module: ModuleOp, rewriter: Rewriter, context: PassContext) -> None:
+        for op in list(module.ops):
+            if isinstance(op, Host):
+                arena, bound = _plan(op, rewriter)
+                rewriter.set_attr(op, "arena", arena)
+                rewriter.set_attr(op, "lower_bound", bound)
+                rewriter.decisions.add(
+                    self.name, "memory", op, f"arena of {arena} bytes", f"at most {bound} bytes are alive at once"
+                )
+
+
+def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
+    storage = resolve(host)
+    order = {op: i for i, op in enumerate(host.walk())}
+    outputs = _outputs(host, storage)
+    buffers: dict[Value, _Buffer] = {}
+    for v, where in storage.items():
+        root = where.root
+        if not is_planned(root) or root in outputs:
+            continue
+        made = v.defining_op
+        assert made is not None
+        touched = [order[made], *(_end(user, order) for user in v.users)]
+        known = buffers.get(root)
+        if known is None:
+            buffers[root] = _Buffer(size_of(root), min(touched), max(touched))
+        else:
+            known.first, known.last = min(known.first, *touched), max(known.last, *touched)
+    scratch: dict[tuple[Op, int], _Buffer] = {}
+    for op in order:
+        if isinstance(op, LaunchOp) and op.workspace:
+            for i, size in enumerate(op.workspace):
+                scratch[op, i] = _Buffer(size, order[op], order[op])
+    everything = [*buffers.values(), *scratch.values()]
+    arena = _assign(everything)
+    for op in order:
+        roots = [r for r in op.results if is_planned(r)]
+        if roots and isinstance(op, LaunchOp | Assemble | HostCall | If):
+            places = tuple(_place(r, storage[r], outputs, buffers) for r in op.results)
+            rewriter.set_attr(op, "plan.place", places)
+        if isinstance(op, LaunchOp) and op.workspace:
+            rewriter.set_attr(op, "plan.workspace", tuple(scratch[op, i].offset for i in range(len(op.workspace))))
+    return arena, _bound(everything)
+
+
+def _end(op: Op, order: dict[Op, int]) -> int:
+    """The place of an op; a branch's values live as long as the whole of the op that holds it."""
+    last = order[op]
+    for inner in op.walk():
+        last = max(last, order[inner])
+    return last
+
+
+def _place(v: Value, where: Storage, outputs: dict[Value, int], buffers: dict[Value, _Buffer]) -> tuple[str, int]:
+    if where.root in outputs:
+        return (f"output{outputs[where.root]}", where.offset)
+    return ("arena", buffers[where.root].offset + where.offset)
+
+
+def _outputs(host: Host, storage: dict[Value, Storage]) -> dict[Value, int]:
+    """Roots that the model returns whole: they are written in the caller's memory."""
+    out: dict[Value, int] = {}
+    returned = host.body.block.terminator
+    assert isinstance(returned, Return)
+    for i, v in enumerate(returned.operands):
+        where = storage[v]
+        assert isinstance(v.type, TensorType)
+        dense = v.type.strides is None and where.offset == 0 and size_of(v) == size_of(where.root)
+        top = where.root.defining_op is not None and where.root.defining_op.parent is host.body.block
+        if is_planned(where.root) and dense and top and where.root not in out:
+            out[where.root] = i
+    return out
+
+
+def _assign(buffers: list[_Buffer]) -> int:
+    """Set the offsets; the bytes needed in all."""
+    placed: list[_Buffer] = []
+    total = 0
+    for b in sorted(buffers, key=lambda b: (-b.size, b.first)):
+        size = _padded(b.size)
+        busy = sorted((o.offset, o.offset + _padded(o.size)) for o in placed if o.first <= b.last and b.first <= o.last)
+        at = 0
+        for start, end in busy:
+            if at + size <= start:
+                break
+            at = max(at, end)
+        b.offset = at
+        placed.append(b)
+        total = max(total, at + size)
+    return total
+
+
+def _padded(size: int) -> int:
+    return -(-max(size, 1) // ALIGN) * ALIGN
+
+
+def _bound(buffers: list[_Buffer]) -> int:
+    """The most bytes alive at once."""
+    steps: dict[int, int] = {}
+    for b in buffers:
+        steps[b.first] = steps.get(b.first, 0) + _padded(b.size)
+        steps[b.last + 1] = steps.get(b.last + 1, 0) - _padded(b.size)
+    alive = most = 0
+    for at in sorted(steps):
+        alive += steps[at]
+        most = max(most, alive)
+    return most
