@@ -187,4 +187,6 @@ def test_reading_needs_no_compiler(tmp_path: Path) -> None:
         "bad = [m for m in sys.modules if m.split('.')[0] in ('onnx', 'llvmlite', 'lark', 'networkx')"
         " or m.startswith(('tcc.ir', 'tcc.compiler', 'tcc.passes', 'tcc.codegen'))]; assert not bad, bad"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.tcc")], check=True, cwd=Path(container.__file__).parents[2])
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a.tcc")], check=True, cwd=Path(container.__file__).parents[2]
+    )

@@ -185,9 +185,9 @@ def test_device_memory_is_refused(engine: Engine) -> None:
         def __dlpack_device__(self) -> Any:
             return (2, 0)
 
-    with pytest.raises(InputError, match="'x0' .* is on a GPU and the engine runs on the CPU"):
+    with pytest.raises(InputError, match=r"'x0' .* is on a GPU and the engine runs on the CPU"):
         engine(OnGpu())
-    with pytest.raises(InputError, match="'x0' .* is not in host memory"):
+    with pytest.raises(InputError, match=r"'x0' .* is not in host memory"):
         engine(OtherDevice(np.zeros(N, np.float32)))
 
 

@@ -65,7 +65,9 @@ def test_native_code_agrees_with_the_evaluator() -> None:
     wanted = [random_expr(4) for _ in range(200)]
     symbols = [{"name": "m"}, {"name": "n"}]
     out = {"space": "arena", "offset": 0, "bytes": 8, "dtype": "i64", "shape": [1]}
-    kernel = "define void @k(ptr %a, i64 %f, i64 %l) {\n %p = load ptr, ptr %a\n %s = getelementptr i64, ptr %a, i64 1\n"
+    kernel = (
+        "define void @k(ptr %a, i64 %f, i64 %l) {\n %p = load ptr, ptr %a\n %s = getelementptr i64, ptr %a, i64 1\n"
+    )
     kernel += " %v = load i64, ptr %s\n store i64 %v, ptr %p\n ret void\n}\n"
     body = [
         {
@@ -79,7 +81,9 @@ def test_native_code_agrees_with_the_evaluator() -> None:
     native = native_module(tables, [{"op": "segment", "name": "s", "body": body}], target.triple)
     objects = [o.content for o in compile_all([("native", native), ("k", kernel)], target)]
     library = ObjectLibrary(objects, ["s"], "test")
-    segment = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 1, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(library.address("s"))
+    segment = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 1, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(
+        library.address("s")
+    )
     for m, n in ((3, 5), (-17, 64), (0, 1)):
         results = (ctypes.c_int64 * len(wanted))()
         table = (ctypes.c_int64 * 4)(ctypes.addressof(results), 0, m, n)

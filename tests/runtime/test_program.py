@@ -65,7 +65,9 @@ def test_if_runs_the_branch_that_data_chooses(rng: np.random.Generator) -> None:
 
 
 def loop_with(**how: Any) -> EngineContent:
-    """y0 = x0 added to itself once per iteration: sum = x0; loop: next = sum + x0, seen += next; y0 = sum, count rows scanned."""
+    """y0 = x0 added to itself once per iteration: sum = x0; loop: next = sum + x0, seen += next; y0 = sum, count rows
+    scanned.
+    """
     buffers = [
         tensor("input", [4], position=0),
         tensor("output", [4], position=0),

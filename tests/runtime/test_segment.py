@@ -139,7 +139,8 @@ def test_any_number_of_workers_gives_the_same(rng: np.random.Generator) -> None:
 def test_each_task_runs_once() -> None:
     """Task counts around the number of workers; a kernel that adds 1 to its task's element shows every split."""
     buffers = [tensor("output", [64], "i64", position=0)]
-    text = "  %at = getelementptr i64, ptr %p0, i64 %i\n  %v = load i64, ptr %at\n  %y = add i64 %v, 1\n  store i64 %y, ptr %at"
+    text = "  %at = getelementptr i64, ptr %p0, i64 %i\n  %v = load i64, ptr %at\n"
+    text += "  %y = add i64 %v, 1\n  store i64 %y, ptr %at"
     kernels = {"k_count": elementwise("k_count", ["ptr"], text)}
     clear = {"op": "memset", "dst": {"buffer": 0}, "bytes": 512, "value": 0}
     before = team.num_threads()

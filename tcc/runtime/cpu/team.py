@@ -51,6 +51,7 @@ class Team:
         self._cores = len(os.sched_getaffinity(0))
         self._pauses = _pauses(library)
         self.workers = 1
+        self.closed = False
         self.lock = threading.Lock()
 
     def prepare(self, workers: int) -> None:
@@ -74,6 +75,8 @@ class Team:
     def close(self) -> None:
         """Send the threads home. They are asleep or about to be, unless another thread is in a call: then they stay."""
         if self._threads and self.lock.acquire(timeout=1.0):
+            self.closed = True
+            self.lock.release()
             self._stop(self.address)
             for thread in self._threads:
                 thread.join(1.0)
@@ -99,7 +102,9 @@ class Runner:
             return
         team = _team if _team is not None else _start(self._library)
         with team.lock:
-            if team.workers != workers:
+            if team.closed:  # the interpreter is on its way out
+                workers = 1
+            elif team.workers != workers:
                 team.prepare(workers)
             self._run(team.address, function, table, workers)
 
