@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Index expressions as C++: 32-bit where every intermediate value fits, else 64-bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tcc.ir.expr import Binary, Dim, Ranges, Sum, Sym, bounds
+
+_MAX32 = (1 << 31) - 1
+
+
+def fits32(e: Dim, ranges: Ranges) -> bool:
+    """Whether e and everything computed on the way to it fits a signed 32-bit integer."""
+    if isinstance(e, int):
+        return -_MAX32 <= e <= _MAX32
+    lo, hi = bounds(e, ranges)
+    if lo < -_MAX32 or hi > _MAX32:
+        return False
+    if isinstance(e, Sym):
+        return True
+    if isinstance(e, Binary):
+        return fits32(e.lhs, ranges) and fits32(e.rhs, ranges)
+    assert isinstance(e, Sum)
+    reach = abs(e.const)
+    for atoms, coefficient in e.terms:
+        size = abs(coefficient)
+        for atom in atoms:
+            if not fits32(atom, ranges):
+                return False
+            size *= max(1, *(abs(b) for b in bounds(atom, ranges)))
+        reach += size
+    return reach <= _MAX32
+
+
+def c_index(e: Dim, env: Mapping[str, str], ranges: Ranges, wide: bool | None = None) -> str:
+    """e as a C++ expression; `env` gives the C++ expression of each symbol (default: its name).
+
+    `wide`: compute in 64 bits (None: where 32 do not hold it).
+    """
+    if wide is None:
+        wide = not fits32(e, ranges)
+    return _Writer(env, ranges, wide).text(e)
+
+
+class _Writer:
+    def __init__(self, env: Mapping[str, str], ranges: Ranges, wide: bool) -> None:
+        self.env = env
+        self.ranges = ranges
+        self.wide = wide
+
+    def text(self, e: Dim) -> str:
+        if isinstance(e, int):
+            return f"{e}ll" if self.wide else str(e)
+        if isinstance(e, Sym):
+            name = self.env.get(e.name, e.name)
+            return f"(long long)({name})" if self.wide else name if name.isidentifier() else f"({name})"
+        if isinstance(e, Binary):
+            return self.binary(e)
+        assert isinstance(e, Sum)
+        parts: list[str] = []
+        for atoms, coefficient in e.terms:
+            factors = [self.text(a) for a in atoms]
+            if abs(coefficient) != 1:
+                factors.append(self.text(abs(coefficient)))
+            term = " * ".join(factors)
+            parts.append(f"{'- ' if coefficient < 0 else '+ ' if parts else ''}{term}")
+        if e.const:
+            parts.append(f"{'-' if e.const < 0 else '+'} {self.text(abs(e.const))}")
+        return f"({' '.join(parts)})"
+
+    def binary(self, e: Binary) -> str:
+        lhs, rhs = self.text(e.lhs), self.text(e.rhs)
+        if e.op in ("min", "max"):
+            return f"tcc::{e.op}_index({lhs}, {rhs})"
+        lo, _ = bounds(e.lhs, self.ranges)
+        if lo >= 0 and isinstance(e.rhs, int) and e.rhs > 0:
+            # Division of unsigned numbers by a constant is a multiplication and a shift.
+            sign, unsigned, suffix = (
+                ("long long", "unsigned long long", "ull") if self.wide else ("int", "unsigned", "u")
+            )
+            return f"({sign})(({unsigned})({lhs}) {'/' if e.op == 'floordiv' else '%'} {e.rhs}{suffix})"
+        return f"tcc::{'floor_div' if e.op == 'floordiv' else 'floor_mod'}({lhs}, {rhs})"

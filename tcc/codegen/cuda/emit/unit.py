@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One CUDA C++ translation unit for one problem: prelude, generated device functions, the text of a `.cuh` template.
+
+A template may iterate over *flat* dims instead of the anchor's own (`flat={"fm": ("n", "oy", "ox")}`): every map is
+rewritten over them, so strides and vector widths are those of the flattened iteration. In generated code the
+coordinate along dim `d` is named `x_d`; buffers are the members p0.. (operands), r0.. (results), w0.. (workspaces) of
+`Args args`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from tcc.codegen.cuda.emit.access import Access, build_access
+from tcc.codegen.cuda.emit.dtypes import SMALL, codec, literal, register
+from tcc.codegen.cuda.emit.index import c_index
+from tcc.codegen.cuda.emit.scalar import inline_region, region_indices, used_arguments, yielded
+from tcc.codegen.template import BufferParam, Emitted, Launch, Workspace
+from tcc.ir.core import Region
+from tcc.ir.expr import Dim, Sym, floordiv, mod
+from tcc.ir.kernel import Func
+from tcc.ir.targets import Target
+from tcc.ir.types import DType, ScalarType, TensorType
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+Env = Mapping[str, str]
+
+
+@cache
+def template_text(name: str) -> str:
+    """The text of a `.cuh` file of the templates' folder."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def flatten(extents: Sequence[tuple[str, int]], name: str) -> dict[str, Dim]:
+    """The dims (row-major) as expressions of one dim `name` that runs over all their points."""
+    total = 1
+    out: dict[str, Dim] = {}
+    for dim, extent in reversed(extents):
+        whole = total * extent
+        ranges = {name: (0, max(_product(extents) - 1, 0))}
+        out[dim] = mod(floordiv(Sym(name), total, ranges), extent, ranges) if extent > 1 else 0
+        total = whole
+    return out
+
+
+def _product(extents: Sequence[tuple[str, int]]) -> int:
+    total = 1
+    for _, e in extents:
+        total *= e
+    return total
+
+
+class Unit:
+    """Builds the source of a kernel of one anchor whose extents are integers."""
+
+    def __init__(
+        self, problem: Func, target: Target, entry: str, flat: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.problem = problem
+        self.target = target
+        self.entry = entry
+        self.anchor = problem.anchor
+        domain = self.anchor.domain
+        self.extents: dict[str, int] = {}
+        self.env: dict[str, Dim] = {}
+        """The anchor's dims as expressions of the unit's."""
+        taken: set[str] = set()
+        for name, members in (flat or {}).items():
+            sizes = [(d, domain.int_extent(d)) for d in members]
+            self.extents[name] = _product(sizes)
+            self.env.update({sizes[0][0]: Sym(name)} if len(sizes) == 1 else flatten(sizes, name))
+            taken.update(members)
+        for d in domain.names:
+            if d not in taken:
+                self.extents[d] = domain.int_extent(d)
+                self.env[d] = Sym(d)
+        self.ranges = {d: (0, max(e - 1, 0)) for d, e in self.extents.items()}
+        self.pdl = "pdl" in target.features
+        self._defines: list[str] = []
+        self._functions: list[str] = []
+        self.workspaces: list[Workspace] = []
+        self._work_types: list[DType] = []
+        self._operands: dict[int, Access] = {}
+        self._results: dict[int, Access] = {}
+
+    # Buffers.
+
+    @property
+    def arg_types(self) -> list[TensorType]:
+        return self.problem.arg_types
+
+    @property
+    def result_types(self) -> list[TensorType]:
+        return self.problem.result_types
+
+    def operand(self, index: int) -> Access:
+        """The access of the anchor's operand `index`, over the unit's dims."""
+        if index not in self._operands:
+            value = self.anchor.operands[index]
+            buffer = next(i for i, a in enumerate(self.problem.body.block.args) if a is value)
+            access = self.anchor.maps[index].substitute(self.env, self.ranges)
+            type = value.type
+            assert isinstance(type, TensorType)
+            constant = self.problem.is_const(buffer)
+            self._operands[index] = build_access(f"p{buffer}", buffer, type, access, self.ranges, constant)
+        return self._operands[index]
+
+    def result(self, index: int) -> Access:
+        """The access of the anchor's result `index`."""
+        if index not in self._results:
+            value = self.anchor.results[index]
+            place = next(i for i, v in enumerate(self.problem.body.block.terminator.operands) if v is value)
+            access = self.anchor.out_maps[index].substitute(self.env, self.ranges)
+            type = value.type
+            assert isinstance(type, TensorType)
+            buffer = len(self.arg_types) + place
+            self._results[index] = build_access(f"r{place}", buffer, type, access, self.ranges)
+        return self._results[index]
+
+    @property
+    def operands(self) -> list[Access]:
+        return [self.operand(i) for i in range(len(self.anchor.operands))]
+
+    @property
+    def results(self) -> list[Access]:
+        return [self.result(i) for i in range(len(self.anchor.results))]
+
+    def workspace(self, dtype: DType, elements: int, zeroed: bool = False) -> str:
+        """Adds a workspace of so many elements; its member of Args."""
+        self.workspaces.append(Workspace(elements * dtype.bytes, zeroed))
+        self._work_types.append(dtype)
+        return f"w{len(self.workspaces) - 1}"
+
+    # Text.
+
+    def define(self, **values: int | bool | str) -> None:
+        """`constexpr` ints and bools, and type aliases (strings)."""
+        for name, value in values.items():
+            if isinstance(value, bool):
+                self._defines.append(f"constexpr bool {name} = {str(value).lower()};")
+            elif isinstance(value, int):
+                self._defines.append(f"constexpr {'int' if abs(value) < 2**31 else 'long long'} {name} = {value};")
+            else:
+                self._defines.append(f"using {name} = {value};")
+
+    def add(self, text: str) -> None:
+        """Adds a generated device function."""
+        self._functions.append(text)
+
+    def parameters(self, dims: Sequence[str]) -> str:
+        """Parameters of a device function for the coordinates along dims."""
+        return ", ".join(f"const {self.coordinate_type(d)} x_{d}" for d in dims)
+
+    def coordinate_type(self, dim: str) -> str:
+        return "int" if self.extents[dim] < 2**31 else "long long"
+
+    def index_env(self, env: Env) -> dict[str, str]:
+        """C++ expressions of the anchor's dims, given those of the unit's."""
+        return {d: c_index(e, env, self.ranges) for d, e in self.env.items()}
+
+    # Generated code.
+
+    def loads(
+        self, wanted: Sequence[int], env: Env, vector: tuple[str, int] | None = None, prefix: str = "v"
+    ) -> tuple[list[str], dict[int, str]]:
+        """Statements that read the operands `wanted` at a point, and the name of each one's value.
+
+        With `vector` = (dim, V) the point is the first of V along dim; the names then hold `[j]` where the value
+        differs between them.
+        """
+        lines: list[str] = []
+        names: dict[int, str] = {}
+        for i in wanted:
+            self._load(i, dict(env), vector, prefix, lines, names)
+        return lines, names
+
+    def _load(
+        self, i: int, env: dict[str, str], vector: tuple[str, int] | None, prefix: str, lines: list[str],
+        names: dict[int, str],
+    ) -> None:  # fmt: skip
+        if i in names:
+            return
+        access = self.operand(i)
+        for j in access.indirect:
+            self._load(j, env, vector, prefix, lines, names)
+            env[f"${j}"] = names[j]
+        name, kind = f"{prefix}{i}", register(access.dtype)
+        pattern = "broadcast"
+        if vector is not None:
+            pattern = access.pattern(*vector)
+            if any("[j]" in names[j] for j in access.indirect):
+                pattern = "scalar"
+        if pattern == "broadcast":
+            lines.append(f"const {kind} {name} = {access.read(env)};")
+            names[i] = name
+            return
+        assert vector is not None
+        dim, width = vector
+        lines.append(f"{kind} {name}[{width}];")
+        names[i] = f"{name}[j]"
+        if pattern == "vector":
+            text = (
+                f"tcc::read_vector<{codec(access.dtype)}, {width}, {str(access.constant).lower()}>"
+                f"({access.address(env)}, {name});"
+            )
+            condition = access.condition(env)
+            if condition is not None:
+                assert access.fill is not None
+                fill = literal(access.fill, access.dtype)
+                text = (
+                    f"if ({condition}) {text} else {{\n"
+                    f'  _Pragma("unroll") for (int j = 0; j < {width}; ++j) {name}[j] = {fill};\n}}'
+                )
+            lines.append(text)
+            return
+        lines.append('_Pragma("unroll")')
+        point = {**env, dim: f"({env[dim]} + j)"}
+        lines.append(f"for (int j = 0; j < {width}; ++j) {name}[j] = {access.read(point)};")
+
+    def apply(
+        self, region: Region, args: Sequence[str], env: Env, prefix: str = "t"
+    ) -> tuple[list[str], list[str], list[DType]]:
+        """The region at a point: (statements, C++ expressions of its yields, their types)."""
+        indices = self.index_env(env) if region_indices(region) else {}
+        lines, values = inline_region(region, args, indices, prefix)
+        return lines, values, yielded(region)
+
+    def reader(
+        self,
+        name: str,
+        region: Region,
+        operands: Sequence[int],
+        dims: Sequence[str],
+        acc: Sequence[DType] | DType,
+        vector: tuple[str, int] | None = None,
+    ) -> None:
+        """Adds `void name(const Args& args, coordinates along dims, Acc (&out0)[V], …)`: the operands' scalars through
+        the region, cast to `acc` (one type per yield), at V points along the vector dim (V = 1 without)."""
+        width = 1 if vector is None else vector[1]
+        accs = [acc] if isinstance(acc, DType) else list(acc)
+        outs = ", ".join(f"{register(a)} (&out{i})[{width}]" for i, a in enumerate(accs))
+        env = {d: f"x_{d}" for d in dims}
+        live = [i for i, used in zip(operands, used_arguments(region), strict=False) if used]
+        lines, names = self.loads(live, env, vector)
+        body = self._body(region, [names.get(i, "0") for i in operands], env, vector)
+        inner, values, types = body
+        inner = [
+            *inner,
+            *(
+                f"out{i}[j] = tcc::cast<{codec(a)}, {codec(t)}>({v});"
+                for i, (a, t, v) in enumerate(zip(accs, types, values, strict=True))
+            ),
+        ]
+        params = ", ".join(filter(None, ["const Args& args", self.parameters(dims), outs]))
+        self.add(function(name, params, [*lines, *loop(width, inner)]))
+
+    def _body(
+        self, region: Region, args: Sequence[str], env: Env, vector: tuple[str, int] | None
+    ) -> tuple[list[str], list[str], list[DType]]:
+        inside = dict(env)
+        if vector is not None:
+            inside[vector[0]] = f"({env[vector[0]]} + j)"
+        return self.apply(region, args, inside)
+
+    def writer(
+        self,
+        name: str,
+        region: Region,
+        acc: Sequence[DType],
+        operands: Sequence[int],
+        dims: Sequence[str],
+        vector: tuple[str, int] | None = None,
+    ) -> None:
+        """Adds `void name(const Args& args, coordinates along dims, const Acc (&acc0)[V], …)`: the region on the
+        accumulated values and the operands' scalars, its yields stored through the out_maps."""
+        width = 1 if vector is None else vector[1]
+        accs = [f"const {register(a)} (&acc{i})[{width}]" for i, a in enumerate(acc)]
+        env = {d: f"x_{d}" for d in dims}
+        used = used_arguments(region)[len(acc) :]
+        lines, names = self.loads([i for i, u in zip(operands, used, strict=True) if u], env, vector)
+        args = [f"acc{i}[j]" for i in range(len(acc))] + [names.get(i, "0") for i in operands]
+        inner, values, _ = self._body(region, args, env, vector)
+        before, stored, after = self.stores(values, env, vector)
+        params = ", ".join(filter(None, ["const Args& args", self.parameters(dims), *accs]))
+        self.add(function(name, params, [*lines, *before, *loop(width, [*inner, *stored]), *after]))
+
+    def stores(
+        self, values: Sequence[str], env: Env, vector: tuple[str, int] | None = None, prefix: str = "out"
+    ) -> tuple[list[str], list[str], list[str]]:
+        """(statements before the loop over j, inside it, after it) that store one value per result."""
+        width = 1 if vector is None else vector[1]
+        before: list[str] = []
+        inside: list[str] = []
+        after: list[str] = []
+        for k, value in enumerate(values):
+            access = self.result(k)
+            c = codec(access.dtype)
+            if vector is not None and access.pattern(*vector) == "vector":
+                before.append(f"{register(access.dtype)} {prefix}{k}[{width}];")
+                inside.append(f"{prefix}{k}[j] = {value};")
+                after.append(f"tcc::write_vector<{c}, {width}>({access.address(env)}, {prefix}{k});")
+            else:
+                point = dict(env) if vector is None else {**env, vector[0]: f"({env[vector[0]]} + j)"}
+                inside.append(f"tcc::write<{c}>({access.address(point)}, {value});")
+        return before, inside, after
+
+    # The whole.
+
+    def source(self, *templates: str) -> str:
+        """The translation unit: prelude, generated parts, then the named `.cuh` files."""
+        used = {t.dtype.name for t in (*self.arg_types, *self.result_types)} | {d.name for d in self._work_types}
+        for region in self.anchor.regions:
+            for op in region.block.ops:
+                used |= {v.type.dtype.name for v in (*op.results, *op.operands) if isinstance(v.type, ScalarType)}
+        head = [f"// {self.entry}: {self.anchor.name} over {self.anchor.domain.text()}"]
+        for name, header in (("f16", "cuda_fp16.h"), ("bf16", "cuda_bf16.h")):
+            if name in used:
+                head += [f"#include <{header}>", f"#define TCC_USE_{name.upper()}"]
+        if self.pdl:
+            head.append("#define TCC_PDL")
+        texts = ["types.cuh", *(["small_float.cuh"] if used & SMALL else []), "scalar.cuh", "memory.cuh"]
+        parts = ["\n".join(head), *(template_text(t) for t in texts), self._args(), "\n".join(self._defines)]
+        parts += [*self._functions, *(template_text(t) for t in templates)]
+        return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)
+
+    def _args(self) -> str:
+        members: list[tuple[str, str]] = []
+        members += [(f"const {codec(t.dtype)}::mem*", f"p{i}") for i, t in enumerate(self.arg_types)]
+        members += [(f"{codec(t.dtype)}::mem*", f"r{i}") for i, t in enumerate(self.result_types)]
+        members += [(f"{codec(d)}::mem*", f"w{i}") for i, d in enumerate(self._work_types)]
+        lines = ["struct Args {", *(f"  {t} {n};" for t, n in members), "};"]
+        lines.append(f"#define TCC_ENTRY {self.entry}")
+        lines.append(f"#define TCC_PARAMS {', '.join(f'{t} {n}' for t, n in members)}")
+        lines.append(f"#define TCC_ARGS const Args args{{{', '.join(n for _, n in members)}}}")
+        return "\n".join(lines)
+
+    def launch(
+        self,
+        grid: tuple[Dim, Dim, Dim],
+        block: int | tuple[int, int, int],
+        shared: int = 0,
+        entry: str = "",
+        writes_results: bool = True,
+        writes_work: bool = False,
+    ) -> Launch:
+        """A launch of the unit's kernel (or another entry of it) with all its buffers."""
+        args, results, work = len(self.arg_types), len(self.result_types), len(self.workspaces)
+        out = tuple(range(args, args + results)) if writes_results else ()
+        scratch = tuple(range(args + results, args + results + work))
+        return Launch(
+            entry=entry or self.entry,
+            params=tuple(BufferParam(i) for i in range(args + results + work)),
+            reads=(*range(args), *(() if writes_work else scratch)),
+            writes=(*out, *(scratch if writes_work else ())),
+            grid=grid,
+            block=(block, 1, 1) if isinstance(block, int) else block,
+            shared=shared,
+            pdl=self.pdl,
+        )
+
+    def emitted(self, source: str, launches: Sequence[Launch], **derived: object) -> Emitted:
+        """The finished kernel."""
+        return Emitted("cuda", source, tuple(launches), tuple(self.workspaces), derived)
+
+
+def function(name: str, params: str, lines: Sequence[str]) -> str:
+    """A forced-inline device function."""
+    body = "\n".join(f"  {part}" for line in lines for part in line.split("\n"))
+    return f"TCC_FN void {name}({params}) {{\n{body}\n}}\n"
+
+
+def loop(width: int, lines: Sequence[str]) -> list[str]:
+    """The statements for every j < width."""
+    body = "\n".join(f"  {line}" for line in lines)
+    return ['_Pragma("unroll")', f"for (int j = 0; j < {width}; ++j) {{\n{body}\n}}"]

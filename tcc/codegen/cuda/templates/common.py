@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the CUDA templates share: checks, sizes, and the parts of their cost models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tcc.ir.kernel import Attention, Contraction, Func, Reduce
+from tcc.ir.targets import Target
+from tcc.ir.types import STRING, TensorType
+
+Array = np.ndarray[Any, Any]
+
+
+def free_extent(problem: Func) -> str | None:
+    """The sentence for a problem with a symbolic extent, else None."""
+    anchor = problem.anchor
+    for name, extent in (*anchor.domain.parallel, *anchor.domain.reduce):
+        if not isinstance(extent, int):
+            return f"the extent {extent} of {name} is free; bind it with --shape"
+    for t in (*problem.arg_types, *problem.result_types):
+        if not t.is_static or not all(isinstance(s, int) for s in t.element_strides):
+            return f"{t} has a free dim; bind it with --shape"
+        if t.dtype is STRING:
+            return "strings have no kernels"
+    return None
+
+
+def size_of(problem: Func, names: Iterable[str]) -> int:
+    """The number of points over the named dims."""
+    total = 1
+    for n in names:
+        total *= problem.anchor.domain.int_extent(n)
+    return total
+
+
+def parallel_size(problem: Func) -> int:
+    return size_of(problem, problem.anchor.domain.parallel_names)
+
+
+def reduce_size(problem: Func) -> int:
+    return size_of(problem, problem.anchor.domain.reduce_names)
+
+
+def traffic(problem: Func) -> int:
+    """Bytes of all operands and results, each once."""
+    total = 0
+    for t in (*problem.arg_types, *problem.result_types):
+        if isinstance(t, TensorType) and t.is_static:
+            total += int(np.prod(t.static_shape, dtype=np.int64)) * t.dtype.bytes
+    return total
+
+
+def flops(problem: Func) -> float:
+    """Multiply-adds count two; anything else counts one a point and input."""
+    points = float(parallel_size(problem)) * reduce_size(problem)
+    anchor = problem.anchor
+    if isinstance(anchor, Contraction | Attention):
+        return 2.0 * points
+    return points * (len(anchor.operands) if isinstance(anchor, Reduce) else 1 + len(anchor.operands))
+
+
+def memory_seconds(problem: Func, target: Target) -> float:
+    """Time to move every operand and result once."""
+    return traffic(problem) / target.memory_rate
+
+
+def ceil_div(a: Any, b: Any) -> Any:
+    return -(-a // b)
+
+
+def wave_efficiency(blocks: Array, per_wave: Array | int) -> Array:
+    """Blocks over the places of all the waves they take."""
+    blocks = np.maximum(np.asarray(blocks, np.float64), 1.0)
+    waves = np.ceil(blocks / per_wave)
+    return blocks / (waves * per_wave)
