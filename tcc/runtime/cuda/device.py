@@ -207,8 +207,8 @@ class Gpu:
         if status.name != "CUDA_ERROR_OUT_OF_MEMORY":
             return failure(status, f"allocate {nbytes} bytes for {what}")
         message = (
-            f"out of GPU memory: {what} needs {nbytes:,} bytes and {self.free_memory():,} of {self.device.memory:,} "
-            f"are free on {self.device.name}; free some, or use a smaller batch."
+            f"out of GPU memory: {nbytes:,} bytes for {what} do not fit in the {self.free_memory():,} of "
+            f"{self.device.memory:,} that are free on {self.device.name}; free some, or use a smaller batch."
         )
         return GpuError(message, status.name)
 

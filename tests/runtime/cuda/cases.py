@@ -401,7 +401,7 @@ def test_out_of_memory_names_the_sizes(program):
     x, y = p.input("x", [1]), p.output("y", [1])
     p.content.arena = {"bytes": 1 << 40, "align": 256}
     p.segment(p.scale(y, x, 2, 1))
-    with pytest.raises(FailureError, match=r"out of GPU memory: the engine's arena needs 1,099,511,627,776 bytes and"):
+    with pytest.raises(FailureError, match=r"out of GPU memory: 1,099,511,627,776 bytes for the engine's arena do not"):
         p.engine()(ramp(1))
 
 
