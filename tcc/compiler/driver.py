@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a model to an engine: the phases in order, each of which can be the first or the last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler import phases
+from tcc.compiler.emit_engine import build_engine
+from tcc.compiler.engine_writer import EngineContent, to_bytes
+from tcc.compiler.frontend.importer import load_onnx
+from tcc.compiler.options import Options
+from tcc.compiler.phases.pipelines import pipelines
+from tcc.compiler.targets import resolve_target
+from tcc.errors import InputError
+from tcc.ir.module import ModuleOp
+from tcc.passes.base import PassContext
+from tcc.passes.dump import named_resources
+from tcc.passes.manager import PassManager
+
+assert phases  # registers the passes that need the code generators
+
+
+def import_model(source: Any, options: Options, context: PassContext) -> ModuleOp:
+    """The module of an ONNX model (path, bytes or ModelProto), with its target, options and whole pipeline."""
+    imported = load_onnx(source, options.shapes, context.decisions)
+    module = imported.module
+    module.resources.origins = module.resources.origins | imported.in_file
+    module.attrs["target"] = resolve_target(options.target).name
+    module.attrs["options"] = options.for_module()
+    module.attrs["pipeline"] = pipelines("graph", "schedule", options.opt_level, options.precision)
+    if imported.path is not None:
+        module.attrs["meta"] = {"model": os.path.abspath(imported.path), "name": imported.path.stem}
+    return module
+
+
+def context_for(module: ModuleOp, options: Options | None = None) -> PassContext:
+    """What passes may ask, from what the module carries and the search options."""
+    carried: dict[str, Any] = dict(module.options)
+    target = resolve_target(module.target) if module.target else None
+    search = Options().for_search() if options is None else options.for_search()
+    return PassContext(
+        target=target, opt_level=int(carried.get("opt_level", 1)), options={**search, **carried},
+        resources=module.resources,
+    )  # fmt: skip
+
+
+def run_to(module: ModuleOp, last: str, context: PassContext, manager: PassManager) -> None:
+    """Run what is left of the module's pipeline up to the end of phase `last`."""
+    carried: dict[str, Any] = dict(module.options)
+    level, precision = int(carried.get("opt_level", 1)), str(carried.get("precision", "f32"))
+    rest = str(module.pipeline)
+    after = ""
+    if last in ("graph", "fuse", "kernel"):
+        following = {"graph": "fuse", "fuse": "kernel", "kernel": "schedule"}[last]
+        after = pipelines(following, "schedule", level, precision)
+        if after and rest.endswith(after):
+            rest = rest.removesuffix(after).rstrip(",")
+        elif after:
+            raise InputError(f"the module is past the phase {last}: what is left is {rest or 'nothing'}")
+    manager.run(module, rest, context, then=after)
+
+
+def engine_content(module: ModuleOp, context: PassContext, manager: PassManager) -> EngineContent:
+    """The engine of a module at any phase."""
+    run_to(module, "schedule", context, manager)
+    meta: Mapping[str, Any] = module.meta or {}
+    assert context.target is not None
+    return build_engine(module, context.target, str(meta.get("name", "model")))
+
+
+def compile_model(source: Any, options: Options, manager: PassManager | None = None) -> EngineContent:
+    """The engine of an ONNX model."""
+    context = PassContext()
+    module = import_model(source, options, context)
+    whole = context_for(module, options)
+    whole.decisions = context.decisions
+    return engine_content(module, whole, manager or PassManager())
+
+
+def finish(module: ModuleOp, options: Mapping[str, Any]) -> bytes:
+    """The engine file of a module read from text; what it names and has not is taken from the model it came from."""
+    restore_constants(module)
+    return to_bytes(engine_content(module, context_for(module), PassManager()))
+
+
+def restore_constants(module: ModuleOp) -> None:
+    """Find the constants that a dump left in the model file (`meta` names it)."""
+    missing = [r for r in named_resources(module) if r not in module.resources]
+    meta: Mapping[str, Any] = module.meta or {}
+    path = meta.get("model")
+    if not missing or not path:
+        return
+    if not Path(path).exists():
+        raise InputError(
+            f"the module names {len(missing)} constants of {path}, which is gone; put it back or give --constants"
+        )
+    imported = load_onnx(path, None)
+    module.resources.merge(imported.module.resources)

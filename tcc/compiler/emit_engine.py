@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a scheduled, packed and planned module to an engine: binaries, buffers and the schedule program."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tcc.codegen.template import BufferParam, Emitted, Launch, ScalarParam, TensorMapParam
+from tcc.compiler.emitted import emit
+from tcc.compiler.engine_writer import EngineContent, weight_offsets
+from tcc.compiler.phases.pack_constants import constant_array
+from tcc.compiler.targets import engine_target, llvm_target
+from tcc.errors import FailureError
+from tcc.ir.core import Block, Value
+from tcc.ir.declare import IRError
+from tcc.ir.expr import to_json
+from tcc.ir.kernel import Func, Host, HostCall, If, LaunchOp, Return, Yield
+from tcc.ir.kernel.problem import kernel_key, kernels_of, problem_key
+from tcc.ir.module import ModuleOp
+from tcc.ir.resources import Array
+from tcc.ir.targets import Target
+from tcc.ir.types import DType, TensorType
+from tcc.passes.kernel.storage import Storage, resolve
+
+Json = dict[str, Any]
+
+
+def build_engine(module: ModuleOp, target: Target, name: str = "model") -> EngineContent:
+    """The engine of a module whose kernels are scheduled and whose memory is planned."""
+    return _Engine(module, target, name).build()
+
+
+def compile_kernels(kernels: Sequence[tuple[str, Emitted]], target: Target) -> dict[str, tuple[str, bytes]]:
+    """Kernel id → (source, binary). FailureError names the first kernel that does not compile."""
+    if target.is_cuda:
+        from tcc.codegen.cuda.compile import CompileError as CudaError
+        from tcc.codegen.cuda.compile import compile_many as compile_cuda
+
+        by_arch: dict[str, list[tuple[str, Emitted]]] = {}
+        for key, e in kernels:
+            by_arch.setdefault(str(e.options.get("arch", target.name)), []).append((key, e))
+        out: dict[str, tuple[str, bytes]] = {}
+        for arch, jobs in by_arch.items():
+            built = compile_cuda([(key, e.source) for key, e in jobs], arch)
+            for (key, e), result in zip(jobs, built, strict=True):
+                if isinstance(result, CudaError):
+                    raise result
+                out[key] = (e.source, result.cubin)
+        return out
+    from tcc.codegen.llvm.compile import compile_all
+
+    objects = compile_all([(key, e.source) for key, e in kernels], llvm_target(target))
+    return {key: (e.source, o.content) for (key, e), o in zip(kernels, objects, strict=True)}
+
+
+class _Engine:
+    def __init__(self, module: ModuleOp, target: Target, name: str) -> None:
+        self.module = module
+        self.target = target
+        self.name = name
+        hosts = [op for op in module.ops if isinstance(op, Host)]
+        if len(hosts) != 1:
+            raise IRError(f"an engine is made of one kernel.host, and the module has {len(hosts)}")
+        self.host = hosts[0]
+        if self.host.arena is None:
+            raise IRError("the module's memory is not planned: run plan-memory before the engine is made")
+        self.funcs = {f.sym_name: f for f in kernels_of(module)}
+        self.storage = resolve(self.host)
+        self.buffers: list[Json] = []
+        self.known: dict[tuple[Any, ...], int] = {}
+        self.weights: list[Array] = []
+        self.weight_of: dict[Value, int] = {}
+        self.weight_names: dict[str, int] = {}
+        self.ids: dict[str, str] = {}
+        self.segments = 0
+        self.report: list[Json] = []
+
+    def build(self) -> EngineContent:
+        used = {op.callee for op in self.host.walk() if isinstance(op, LaunchOp)}
+        emitted = {n: emit(f, self.target) for n, f in self.funcs.items() if n in used}
+        self.ids = {n: kernel_key(self.funcs[n]) for n in emitted}
+        distinct: dict[str, str] = {}
+        for n, key in self.ids.items():
+            distinct.setdefault(key, n)
+        built = compile_kernels([(key, emitted[n]) for key, n in distinct.items()], self.target)
+        files: dict[str, bytes] = {}
+        kernels: dict[str, Json] = {}
+        locs: dict[str, list[str]] = {}
+        for op in self.host.walk():
+            if isinstance(op, LaunchOp):
+                where = locs.setdefault(self.ids[op.callee], [])
+                where += [x for x in op.loc if x not in where]
+        extension = ("cu", "cubin") if self.target.is_cuda else ("ll", "o")
+        for key, n in distinct.items():
+            source, binary = built[key]
+            files[f"kernels/{key}.{extension[0]}"] = source.encode()
+            files[f"kernels/{key}.{extension[1]}"] = binary
+            for i, launch in enumerate(emitted[n].launches):
+                kernels[f"{key}.{i}" if i else key] = self.kernel_row(self.funcs[n], key, launch, extension, locs[key])
+        inputs = self.inputs()
+        outputs = self.outputs_before()
+        schedule = self.block(self.host.body.block, emitted)
+        outputs = self.outputs(outputs)
+        content = EngineContent(
+            model=self.name, target=dict(engine_target(self.target)), inputs=inputs, outputs=outputs,
+            buffers=self.buffers, schedule=schedule, arena={"bytes": self.host.arena, "align": 256}, kernels=kernels,
+            report=self.report, files=files, weights=self.weights,
+        )  # fmt: skip
+        self.place_weights()
+        if not self.target.is_cuda:
+            self.native(content, files)
+        return content
+
+    def kernel_row(self, func: Func, key: str, launch: Launch, extension: tuple[str, str], loc: list[str]) -> Json:
+        return {
+            "files": {"source": f"kernels/{key}.{extension[0]}", "binary": f"kernels/{key}.{extension[1]}"},
+            "entry": launch.entry, "template": func.template, "config": dict(func.config),
+            "problem": problem_key(func), "loc": loc, "derived": _plain(func.derived),
+        }  # fmt: skip
+
+    def native(self, content: EngineContent, files: dict[str, bytes]) -> None:
+        from tcc.codegen.llvm.compile import compile_all
+        from tcc.codegen.llvm.segment import EngineTables, native_module
+
+        tables = EngineTables(
+            content.buffers, content.kernels, content.symbols, len(content.inputs), len(content.outputs)
+        )
+        cpu = llvm_target(self.target)
+        text = native_module(tables, content.schedule, cpu.triple)
+        (built,) = compile_all([("the segments", text)], cpu)
+        files["kernels/native.ll"] = text.encode()
+        files["kernels/native.o"] = built.content
+        content.native = {"source": "kernels/native.ll", "binary": "kernels/native.o"}
+
+    # Buffers.
+
+    def inputs(self) -> list[Json]:
+        rows: list[Json] = []
+        for i, (v, name) in enumerate(zip(self.host.body.block.args, self.host.arg_names, strict=True)):
+            t = _tensor(v)
+            b = self.add(("input", i), {"space": "input", "position": i, **_shape(t)})
+            rows.append({"name": name, "dtype": t.dtype.name, "shape": _dims(t), "buffer": b})
+        return rows
+
+    def outputs_before(self) -> list[Json]:
+        """Output rows; those that kernels write in the caller's memory get their buffers first."""
+        rows: list[Json] = []
+        places = self.places()
+        returned = self.host.body.block.terminator
+        assert isinstance(returned, Return)
+        for i, (v, name) in enumerate(zip(returned.operands, self.host.result_names, strict=True)):
+            t = _tensor(v)
+            row: Json = {"name": name, "dtype": t.dtype.name, "shape": _dims(t), "value": v}
+            if (f"output{i}",) in {p[:1] for p in places.values()}:
+                row["buffer"] = self.add(("output", i), {"space": "output", "position": i, **_shape(t)})
+            rows.append(row)
+        return rows
+
+    def outputs(self, rows: list[Json]) -> list[Json]:
+        for row in rows:
+            v = row.pop("value")
+            if "buffer" not in row:
+                row["buffer"] = self.buffer(v)
+        return rows
+
+    def places(self) -> dict[Value, tuple[str, int]]:
+        if not hasattr(self, "_places"):
+            self._places: dict[Value, tuple[str, int]] = {}
+            for op in self.host.walk():
+                for r, place in zip(op.results, op.attrs.get("plan.place", ()), strict=False):
+                    self._places[r] = place
+        return self._places
+
+    def add(self, key: tuple[Any, ...], row: Json) -> int:
+        if key not in self.known:
+            self.known[key] = len(self.buffers)
+            self.buffers.append(row)
+        return self.known[key]
+
+    def buffer(self, v: Value) -> int:
+        """The id of the buffer of a value."""
+        where: Storage = self.storage[v]
+        t = _tensor(v)
+        array = constant_array(v, self.module) if where.root not in self.places() else None
+        if array is not None:
+            return self.weight(v, array, t)
+        root = where.root
+        place = self.places().get(root)
+        offset = where.offset
+        size = _span(t)
+        if place is not None and place[0] == "arena":
+            at = place[1] + offset
+            return self.add(("arena", at, size, *_key(t)), {"space": "arena", "offset": at, **_shape(t), "bytes": size})
+        if place is not None:
+            position = int(place[0].removeprefix("output"))
+            base, total = self.known["output", position], self.buffers[self.known["output", position]]["bytes"]
+            offset += place[1]
+        else:
+            position = self.host.body.block.args.index(root)  # type: ignore[arg-type]
+            base, total = self.known["input", position], self.buffers[self.known["input", position]]["bytes"]
+        if offset == 0 and size == total:
+            return base
+        row = {"space": "view", "of": base, "offset": offset, **_shape(t), "bytes": size}
+        return self.add(("view", base, offset, size, *_key(t)), row)
+
+    def weight(self, v: Value, array: Array, t: TensorType) -> int:
+        digest = hashlib.sha256(f"{t.dtype.name}|".encode() + array.tobytes()).hexdigest()
+        if digest not in self.weight_names:
+            self.weight_names[digest] = len(self.weights)
+            self.weights.append(array)
+        n = self.weight_names[digest]
+        return self.add(("weight", n, *_key(t)), {"space": "weight", "name": f"w{n}", "index": n, **_shape(t)})
+
+    def place_weights(self) -> None:
+        offsets = weight_offsets([a.nbytes for a in self.weights])
+        for row in self.buffers:
+            if row["space"] == "weight":
+                row["offset"] = offsets[row.pop("index")]
+
+    # The schedule.
+
+    def block(self, block: Block, emitted: Mapping[str, Emitted]) -> list[Json]:
+        out: list[Json] = []
+        run: list[Json] = []
+
+        def close() -> None:
+            if run:
+                out.append({"op": "segment", "name": f"segment_{self.segments}", "body": list(run)})
+                self.segments += 1
+                run.clear()
+
+        for op in block.ops:
+            if isinstance(op, LaunchOp):
+                run += self.launch(op, emitted[op.callee])
+            elif isinstance(op, If):
+                close()
+                out.append(
+                    {
+                        "op": "if", "cond": self.buffer(op.condition), "loc": list(op.loc),
+                        "then": self.branch(op, op.then.block, emitted),
+                        "else": self.branch(op, op.otherwise.block, emitted),
+                    }
+                )  # fmt: skip
+            elif isinstance(op, HostCall):
+                close()
+                out.append(self.host_call(op))
+        close()
+        return out
+
+    def branch(self, op: If, block: Block, emitted: Mapping[str, Emitted]) -> list[Json]:
+        """The schedule of a branch, ending in copies of what it yields into the results."""
+        out = self.block(block, emitted)
+        copies: list[Json] = []
+        terminator = block.terminator
+        assert isinstance(terminator, Yield)
+        for v, r in zip(terminator.operands, op.results, strict=True):
+            if _tensor(v).strides is not None:
+                raise FailureError(f"a branch of {op.loc} yields a strided tensor")
+            if _tensor(r).size == 0:
+                continue
+            size = _span(_tensor(r))
+            copies.append(
+                {"op": "copy", "src": {"buffer": self.buffer(v)}, "dst": {"buffer": self.buffer(r)}, "bytes": size}
+            )
+        if copies and out and out[-1]["op"] == "segment":
+            out[-1]["body"] += copies
+        elif copies:
+            out.append({"op": "segment", "name": f"segment_{self.segments}", "body": copies})
+            self.segments += 1
+        return out
+
+    def launch(self, op: LaunchOp, e: Emitted) -> list[Json]:
+        operands = [self.buffer(v) for v in (*op.operands, *op.results)]
+        out: list[Json] = []
+        for w, size, offset in zip(
+            e.workspaces, op.attrs.get("workspace") or (), op.attrs.get("plan.workspace", ()), strict=True
+        ):
+            row = {"space": "arena", "offset": offset, "bytes": size, "dtype": "u8", "shape": [size]}
+            operands.append(self.add(("arena", offset, size, "u8", (size,)), row))
+            if w.zeroed:
+                out.append({"op": "memset", "dst": {"buffer": operands[-1]}, "bytes": size, "value": 0})
+        key = self.ids[op.callee]
+        for i, launch in enumerate(e.launches):
+            row: Json = {
+                "op": "launch", "kernel": f"{key}.{i}" if i else key,
+                "params": [_param(p, operands) for p in launch.params],
+                "reads": _unique(operands[i] for i in launch.reads),
+                "writes": _unique(operands[i] for i in launch.writes), "loc": list(op.loc),
+            }  # fmt: skip
+            if self.target.is_cuda:
+                row |= {
+                    "grid": [to_json(g) for g in launch.grid], "block": list(launch.block),
+                    "cluster": None if launch.cluster is None else list(launch.cluster), "shared": launch.shared,
+                    "pdl": launch.pdl, "cooperative": launch.cooperative,
+                }  # fmt: skip
+            else:
+                row["tasks"] = to_json(launch.tasks)
+                if launch.tasks == 1:
+                    row["serial"] = True
+            out.append(row)
+        return out
+
+    def host_call(self, op: HostCall) -> Json:
+        given = op.attrs.get("kernel.given") or (True,) * len(op.operands)
+        rest = iter(op.operands)
+        inputs = [self.buffer(next(rest)) if g else None for g in given]
+        attrs = {k: {"dtype": v.name} if isinstance(v, DType) else _plain(v) for k, v in op.arguments.items()}
+        self.report.append(
+            {"kind": "host-op", "message": f"{op.function} runs on the host: {op.reason}", "loc": list(op.loc)}
+        )
+        return {
+            "op": "host_call", "function": op.function, "inputs": inputs,
+            "outputs": [self.buffer(r) for r in op.results], "attrs": attrs, "loc": list(op.loc),
+        }  # fmt: skip
+
+
+def _tensor(v: Value) -> TensorType:
+    assert isinstance(v.type, TensorType)
+    return v.type
+
+
+def _span(t: TensorType) -> int:
+    """Bytes from the first to the last element of a tensor that may be strided."""
+    shape = t.static_shape
+    if 0 in shape:
+        return 0
+    last = 0
+    for d, s in zip(shape, t.element_strides, strict=True):
+        assert isinstance(s, int)
+        last += (d - 1) * s
+    return (last + 1) * t.dtype.bytes
+
+
+def _dims(t: TensorType) -> list[Any]:
+    return [to_json(d) for d in t.shape]
+
+
+def _shape(t: TensorType) -> Json:
+    return {"bytes": _span(t), "dtype": t.dtype.name, "shape": _dims(t)}
+
+
+def _key(t: TensorType) -> tuple[Any, ...]:
+    return (t.dtype.name, t.shape)
+
+
+def _unique(ids: Iterable[int]) -> list[int]:
+    return list(dict.fromkeys(ids))
+
+
+def _param(p: BufferParam | ScalarParam | TensorMapParam, operands: Sequence[int]) -> Json:
+    if isinstance(p, BufferParam):
+        return {"buffer": operands[p.buffer], **({"offset": to_json(p.offset)} if p.offset != 0 else {})}
+    if isinstance(p, ScalarParam):
+        value = p.value if isinstance(p.value, float) else to_json(p.value)
+        return {"scalar": value, "dtype": p.dtype}
+    spec: Json = {
+        "buffer": operands[p.buffer], "offset": to_json(p.offset), "dtype": p.dtype,
+        "dims": [to_json(d) for d in p.dims], "strides": [to_json(s) for s in p.strides], "box": list(p.box),
+        "swizzle": p.swizzle,
+    }  # fmt: skip
+    if p.element_strides:
+        spec["element_strides"] = list(p.element_strides)
+    return {"tensor_map": spec}
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as JSON."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, DType):
+        return value.name
+    return value

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pack-constants`: constants in the layouts that the chosen templates want, and the memory that kernels need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tcc.codegen.template import Packing
+from tcc.compiler.emitted import emit, packings
+from tcc.ir.core import Value
+from tcc.ir.expr import evaluate
+from tcc.ir.kernel import Constant, Func, Host, LaunchOp, Pack, ViewOp
+from tcc.ir.kernel.problem import kernels_of
+from tcc.ir.module import ModuleOp
+from tcc.ir.resources import Array
+from tcc.ir.rewriter import Rewriter
+from tcc.ir.types import TensorType
+from tcc.passes.base import Pass, PassContext, register_pass
+
+
+@register_pass
+@dataclass(frozen=True)
+class PackConstants(Pass):
+    """Puts a `kernel.pack` before each constant operand that a template wants packed; equal packings of one constant
+    are one. Also notes on each launch the workspaces of its kernel.
+
+    before: `kernel.launch(%x, %w) {callee = "k0"}`; after: `%p = kernel.pack(%w) {...}`, `kernel.launch(%x, %p)`.
+    """
+
+    name: ClassVar[str] = "pack-constants"
+
+    def run(self, module: ModuleOp, rewriter: Rewriter, context: PassContext) -> None:
+        kernels = {f.sym_name: f for f in kernels_of(module)}
+        asked: dict[str, list[Packing]] = {n: packings(f, context.target) for n, f in kernels.items()}
+        made: dict[tuple[Value, str], Value] = {}
+        for host in [op for op in module.ops if isinstance(op, Host)]:
+            for op in list(host.walk()):
+                if not isinstance(op, LaunchOp):
+                    continue
+                func = kernels[op.callee]
+                for packing in asked[op.callee]:
+                    rewriter.set_operand(op, packing.operand, _packed(op, func, packing, made, rewriter))
+                sizes = tuple(int(evaluate(w.bytes, {})) for w in emit(func, context.target).workspaces)
+                if sizes:
+                    rewriter.set_attr(op, "workspace", sizes)
+
+
+def _packed(
+    op: LaunchOp, func: Func, packing: Packing, made: dict[tuple[Value, str], Value], rewriter: Rewriter
+) -> Value:
+    value = op.operands[packing.operand]
+    key = (value, f"{packing.domain.text()}|{packing.map.text()}|{packing.dtype}|{value.type}")
+    if key not in made:
+        t = TensorType(packing.shape, packing.dtype)
+        pack = Pack(value, domain=packing.domain, map=packing.map, result_types=[t])
+        owner = value.defining_op
+        assert owner is not None, f"@{func.sym_name} packs an operand that is no constant"
+        made[key] = rewriter.insert_after(owner, pack).y
+    return made[key]
+
+
+def constant_array(v: Value, module: ModuleOp) -> Array | None:
+    """The content of a value that is a constant, a view of one, or a packing of one; else None."""
+    op = v.defining_op
+    if isinstance(op, Constant):
+        return module.resources.get(op.value)
+    if isinstance(op, ViewOp):
+        base = constant_array(op.x, module)
+        if base is None:
+            return None
+        t = op.y.type
+        assert isinstance(t, TensorType) and t.strides is None and isinstance(op.offset, int)
+        shape = t.static_shape
+        flat = base.reshape(-1)
+        return flat[op.offset : op.offset + int(np.prod(shape, dtype=np.int64))].reshape(shape)
+    if isinstance(op, Pack):
+        base = constant_array(op.x, module)
+        assert base is not None, "a packing of something that is no constant"
+        return pack_array(base, op)
+    return None
+
+
+def pack_array(array: Array, op: Pack) -> Array:
+    """The packed content of a constant."""
+    t = op.y.type
+    assert isinstance(t, TensorType)
+    shape = t.static_shape
+    index = {
+        n: np.arange(op.domain.int_extent(n), dtype=np.int64).reshape([-1 if i == j else 1 for j in range(len(shape))])
+        for i, n in enumerate(op.domain.parallel_names)
+    }
+    where: list[Array] = []
+    inside: Array = np.ones((), bool)
+    for e, extent in zip(op.map.results, array.shape, strict=True):
+        at = np.asarray(evaluate(e, index))
+        if op.map.fill is not None:
+            inside = inside & (at >= 0) & (at < extent)
+            at = np.clip(at, 0, max(extent - 1, 0))
+        where.append(at)
+    for z in op.map.zero:
+        inside = inside & (np.asarray(evaluate(z, index)) == 0)
+    out = np.broadcast_to(array[tuple(where)], shape)
+    if op.map.fill is not None:
+        out = np.where(inside, out, np.asarray(op.map.fill, array.dtype))
+    return np.ascontiguousarray(out.astype(t.dtype.numpy, copy=False))
