@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an ONNX model to a module of the graph dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from onnx import AttributeProto
+
+from tcc.compiler.frontend.binding import DimNames, Shapes, bind_inputs, how_to_bind
+from tcc.compiler.frontend.builder import Builder
+from tcc.compiler.frontend.functions import Functions, bound_attributes
+from tcc.compiler.frontend.model import Model, Source, domain_of, opsets_of, read_model
+from tcc.compiler.frontend.node import Node
+from tcc.compiler.frontend.registry import handlers
+from tcc.compiler.frontend.survey import check_operators, in_order, node_name
+from tcc.compiler.frontend.tensors import sparse_to_array, to_array
+from tcc.errors import InputError, TccError
+from tcc.ir import graph
+from tcc.ir.core import Value
+from tcc.ir.module import ModuleOp, module
+from tcc.ir.rewriter import Decisions
+
+
+@dataclass
+class Imported:
+    """An imported model.
+
+    `in_file`: sha256 of the constants that the model file holds, so dumps need not. `free`: inputs that still have
+    free dims, with their dims as text.
+    """
+
+    module: ModuleOp
+    path: Path | None
+    in_file: frozenset[str] = frozenset()
+    free: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+
+
+@dataclass
+class Scope:
+    """The names visible at a place: values, and initialisers that nothing has used yet."""
+
+    opsets: Mapping[str, int]
+    parent: Scope | None = None
+    prefix: str = ""
+    attributes: Mapping[str, AttributeProto] | None = None
+    """Inside a function: what attribute references stand for."""
+    values: dict[str, Value] = field(default_factory=dict[str, Value])
+    pending: dict[str, Callable[[], Value]] = field(default_factory=dict[str, "Callable[[], Value]"])
+
+    def names(self) -> set[str]:
+        """Every name that is visible."""
+        own = set(self.values) | set(self.pending)
+        return own if self.parent is None else own | self.parent.names()
+
+    def find(self, name: str) -> Value:
+        """The value of a name; KeyError if nothing defines it."""
+        if name in self.values:
+            return self.values[name]
+        if name in self.pending:
+            self.values[name] = self.pending.pop(name)()
+            return self.values[name]
+        if self.parent is None:
+            raise KeyError(name)
+        return self.parent.find(name)
+
+
+def import_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions | None = None) -> ModuleOp:
+    """The module of an ONNX model: one `graph.func` @main. See `load_onnx`."""
+    return load_onnx(source, shapes, decisions).module
+
+
+def load_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions | None = None) -> Imported:
+    """A model (path, bytes or proto) imported with the free dims of inputs bound by `shapes` (input name → extents,
+    None where a dim stays free). Opsets 7 to 26. InputError, one sentence, says what cannot be imported and why."""
+    model = read_model(source)
+    functions = Functions(model.proto)
+    check_operators(model.proto, functions)
+    names = DimNames()
+    inputs = bind_inputs(model.proto, shapes, names)
+    main = graph.func("main", list(inputs.types.values()), list(inputs.types))
+    result = module()
+    result.block.append(main)
+    importer = GraphImporter(model, functions, Builder(main.block), names, decisions or Decisions())
+    scope = Scope(model.opsets)
+    try:
+        for name, arg in zip(inputs.types, main.block.args, strict=True):
+            scope.values[name] = arg
+        outputs = importer.graph(model.proto.graph, scope)
+    except TccError as e:
+        hint = how_to_bind(inputs.free)
+        if hint and "free dim" not in str(e) and ("--shape" in str(e) or "bind" in str(e)):
+            raise InputError(f"{e}: {hint}") from None
+        if hint and "bind" in str(e):
+            raise InputError(f"{e} ({hint})") from None
+        raise
+    graph.finish(main, outputs, [o.name for o in model.proto.graph.output])
+    in_file = importer.builder.finish(result)
+    return Imported(result, model.path, in_file, inputs.free)
+
+
+class GraphImporter:
+    """Imports graphs, node by node, into the builder's block."""
+
+    def __init__(
+        self, model: Model, functions: Functions, builder: Builder, names: DimNames, decisions: Decisions
+    ) -> None:
+        self.model = model
+        self.functions = functions
+        self.builder = builder
+        self.names = names
+        self.decisions = decisions
+        self.scope = Scope({})
+
+    @contextmanager
+    def _within(self, scope: Scope):
+        before, self.scope = self.scope, scope
+        try:
+            yield scope
+        finally:
+            self.scope = before
+
+    def graph(self, proto: onnx.GraphProto, scope: Scope) -> list[Value]:
+        """Import a graph whose inputs are in the scope; the values of its outputs."""
+        for tensor in proto.initializer:
+            # A later one of the same name wins, as in ONNX Runtime; without a name it cannot be read.
+            if tensor.name:
+                scope.pending[tensor.name] = self._initialiser(tensor)
+        for sparse in proto.sparse_initializer:
+            scope.pending[sparse.values.name] = lambda s=sparse: self.builder.initialiser(
+                sparse_to_array(s, self.model.folder)
+            )
+        with self._within(scope):
+            own = set(scope.values) | set(scope.pending)
+            visible = scope.names()
+            shadowed = {o for n in proto.node for o in n.output} & (visible - own)
+            for index, node in in_order(proto.node, visible - shadowed, "the graph"):
+                self._node(node, index)
+            out: list[Value] = []
+            for o in proto.output:
+                try:
+                    out.append(scope.find(o.name))
+                except KeyError:
+                    raise InputError(f'the graph\'s output "{o.name}" is not produced by any node') from None
+        return out
+
+    def _initialiser(self, tensor: onnx.TensorProto) -> Callable[[], Value]:
+        return lambda: self.builder.initialiser(to_array(tensor, self.model.folder))
+
+    def subgraph(self, proto: onnx.GraphProto, arguments: Mapping[str, Value]) -> list[Value]:
+        """Import a graph inside the current scope, at the builder's place, its inputs standing for `arguments`."""
+        outer = self.scope
+        prefix = "/".join(self.builder.loc) + "/"
+        scope = Scope(outer.opsets, outer, prefix, outer.attributes, dict(arguments))
+        return self.graph(proto, scope)
+
+    def _node(self, node: onnx.NodeProto, index: int) -> None:
+        name = self.scope.prefix + node_name(node, index)
+        with self.builder.at(name):
+            try:
+                values = self._import(node, name)
+            except TccError as e:
+                text = str(e)
+                if f'"{name}' in text:
+                    raise
+                raise InputError(f'node "{name}" ({node.op_type}): {text}') from e
+        if len(values) < len([o for o in node.output if o]):
+            missing = ", ".join(node.output[len(values) :])
+            raise InputError(f'node "{name}" ({node.op_type}): tcc does not give its output(s) {missing}')
+        for output, value in zip(node.output, values, strict=False):
+            if not output:
+                continue
+            if value is None:
+                raise InputError(f'node "{name}" ({node.op_type}): tcc does not give its output "{output}"')
+            self.scope.values[output] = value
+            self.scope.pending.pop(output, None)
+            if value.hint is None:
+                value.hint = output
+
+    def _operands(self, node: onnx.NodeProto) -> list[Value | None]:
+        return [self.scope.find(i) if i else None for i in node.input]
+
+    def _attributes(self, node: onnx.NodeProto) -> dict[str, AttributeProto]:
+        out: dict[str, AttributeProto] = {}
+        for a in node.attribute:
+            if not a.ref_attr_name:
+                out[a.name] = a
+                continue
+            bound = (self.scope.attributes or {}).get(a.ref_attr_name)
+            if bound is not None:
+                copy = AttributeProto()
+                copy.CopyFrom(bound)
+                copy.name = a.name
+                out[a.name] = copy
+        return out
+
+    def _import(self, node: onnx.NodeProto, name: str) -> Sequence[Value | None]:
+        domain = domain_of(node.domain)
+        operands = self._operands(node)
+        attributes = self._attributes(node)
+        local = self.functions.local.get((domain, node.op_type, node.overload))
+        if local is not None:
+            return self.call(local, operands, bound_attributes(local, attributes, None), name)
+        opset = self.scope.opsets.get(domain)
+        if opset is None:
+            raise InputError(f"the domain {domain or 'ai.onnx'} has no opset in the model")
+        handler = handlers().get((domain, node.op_type))
+        if handler is not None:
+            out = handler(Node(node, opset, name, operands, attributes, self))
+            return [out] if isinstance(out, Value) else list(out)
+        return self.expand(node, opset, operands, attributes, name)
+
+    def expand(
+        self,
+        node: onnx.NodeProto,
+        opset: int,
+        operands: Sequence[Value | None],
+        attributes: Mapping[str, AttributeProto],
+        name: str,
+    ) -> Sequence[Value | None]:
+        """Import a node as the function that ONNX defines for its operator."""
+        plain = onnx.NodeProto()
+        plain.CopyFrom(node)
+        del plain.attribute[:]
+        plain.attribute.extend(attributes.values())
+        schema = self.functions.schema_function(node.op_type, domain_of(node.domain), opset)
+        body = None if schema is None else self.functions.body(schema, plain, opset, operands)
+        if body is None:
+            raise InputError(f"{node.op_type} has no function for these operands and attributes at opset {opset}")
+        return self.call(body, operands, bound_attributes(body, attributes, schema), name)
+
+    def call(
+        self,
+        function: onnx.FunctionProto,
+        operands: Sequence[Value | None],
+        attributes: Mapping[str, AttributeProto],
+        name: str,
+    ) -> list[Value | None]:
+        """Import a function's body in place of a node."""
+        if len(operands) > len(function.input):
+            raise InputError(f"{function.name} takes {len(function.input)} inputs, not {len(operands)}")
+        missing = [a for a in function.attribute if a not in attributes]
+        if missing:
+            raise InputError(f"{function.name} needs the attribute {missing[0]}")
+        opsets = opsets_of(function.opset_import)
+        scope = Scope(opsets, None, f"{name}/", attributes)
+        absent: set[str] = set()
+        for i, formal in enumerate(function.input):
+            value = operands[i] if i < len(operands) else None
+            if value is None:
+                absent.add(formal)
+            else:
+                scope.values[formal] = value
+        nodes = [_without(n, absent) for n in function.node] if absent else list(function.node)
+        with self._within(scope):
+            for index, node in in_order(nodes, scope.names(), f"{function.name}'s body"):
+                self._node(node, index)
+            return [scope.values.get(o) for o in function.output]
+
+
+def _without(node: onnx.NodeProto, absent: set[str]) -> onnx.NodeProto:
+    """The node with operands that the caller left out made absent."""
+    if not any(i in absent for i in node.input):
+        return node
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    kept = ["" if i in absent else i for i in node.input]
+    while kept and kept[-1] == "":
+        kept.pop()
+    del copy.input[:]
+    copy.input.extend(kept)
+    return copy
