@@ -3,12 +3,14 @@
 
 One function an operator, named in snake case after it (`and_`, `or_` and `not_` where Python keeps the word), of the
 newest opset. Inputs are positional arrays, absent optional ones None; attributes are keyword-only, under their ONNX
-names, already resolved: explicit pads, numpy types for type enums. The result is an array, or a tuple of arrays where
-the operator has several outputs. Shapes are NCHW with any number of spatial dims. Bad input raises ValueError.
+names, already resolved: explicit pads, numpy types for type enums. The result is an array, or a tuple of all of them
+where the operator has several (optional ones too; batch_normalization has three in training mode only). Shapes are
+NCHW with any number of spatial dims. Axes, shapes and counts may be arrays or int sequences. Bad input raises
+ValueError in one sentence.
 
 Types: float16 and bfloat16 are computed in float32 and rounded once; float32 and float64 are computed as they are, so
 float64 inputs give the oracle; integers are exact. Strings are object arrays of str, sequences are Python lists.
-This package imports numpy and ml_dtypes alone.
+`function_name` gives the function of an operator's name. Nothing here imports more than numpy and ml_dtypes.
 """
 
 from tcc.reference.activation import (

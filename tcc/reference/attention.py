@@ -99,10 +99,10 @@ def attention(
     if groups < 1 or heads % groups:
         raise ValueError(f"{heads} query heads are not a multiple of {groups} key heads.")
     total = key.shape[2]
-    root = math.sqrt(1 / math.sqrt(d) if scale is None else scale)
+    factor = 1 / math.sqrt(d) if scale is None else scale
     wide_q, wide_k, wide_v = widen(query), widen(key), widen(value)
-    grouped = (wide_q * root).reshape(b, groups, heads // groups * s, d)
-    scores = np.matmul(grouped, (wide_k * root).swapaxes(-1, -2)).reshape(b, heads, s, total)
+    grouped = (wide_q * factor).reshape(b, groups, heads // groups * s, d)
+    scores = np.matmul(grouped, wide_k.swapaxes(-1, -2)).reshape(b, heads, s, total)
     probe = scores
     if softcap:
         scores = softcap * np.tanh(scores / softcap)

@@ -31,6 +31,8 @@ def windows(x: Array, kernel: tuple[int, ...], strides: tuple[int, ...], dilatio
     """A view [n, c, o1, .., k1, ..] of the patches of a padded `x` [n, c, d1, ..]."""
     rank = len(kernel)
     span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
+    if any(s > n for s, n in zip(span, x.shape[2:], strict=True)):
+        raise ValueError(f"a dilated kernel of {list(span)} does not fit the padded input {list(x.shape[2:])}.")
     view = sliding_window_view(x, span, axis=tuple(range(2, 2 + rank)))
     outer = tuple(slice(None, None, s) for s in strides)
     inner = tuple(slice(None, None, d) for d in dilations)

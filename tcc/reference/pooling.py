@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tcc.reference._numeric import Array, Ints, ieee, is_float, lowest, narrow, per_axis, split_pads, widen
+from tcc.reference._numeric import Array, Ints, ieee, lowest, narrow, per_axis, split_pads, widen
 from tcc.reference.convolution import pad_spatial
 
 
@@ -97,10 +97,9 @@ def max_pool(
         if number == 0:
             best, where = values.copy(), np.zeros(values.shape, np.int64)
         else:
-            better = values > best
-            if is_float(wide.dtype):
-                better |= np.isnan(values) & ~np.isnan(best)
-            best[better], where[better] = values[better], number
+            # Not "values > best": a NaN beats every number and the first NaN stays.
+            np.copyto(where, number, where=~(values <= best) & (best == best))
+            np.maximum(best, values, out=best)
     return narrow(best, np.asarray(x).dtype), _flat_index(w, where, wide.shape, storage_order)
 
 

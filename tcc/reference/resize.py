@@ -74,7 +74,7 @@ def source_coordinates(
 
     Computed in `dtype`. Where the scale is the plain ratio of the extents no rounded ratio enters.
     """
-    real = np.dtype(dtype).type
+    real: Any = np.dtype(dtype).type
     x = np.arange(out, dtype=dtype)
     exact = size > 0 and scale == out / size
 
@@ -174,7 +174,7 @@ def resize(
 
     scales and sizes hold one value an axis, exactly one of them given; empty arrays count as absent. roi is
     [start.., end..] over the same axes and is read by tf_crop_and_resize alone. Integers are interpolated in float64,
-    rounded half to even and saturated. Raises ValueError on an unknown mode or a wrong count.
+    truncated and saturated. Raises ValueError on an unknown mode or a wrong count.
     """
     x = np.asarray(x)
     at = many_axes(axes, x.ndim) if axes is not None else tuple(range(x.ndim))
@@ -217,5 +217,5 @@ def resize(
         y = np.where(mask.reshape(shape), y.dtype.type(extrapolation_value), y)
     if not is_float(dtype) and not nearest:
         low, high = (0, 1) if dtype.kind == "b" else int_bounds(dtype)
-        y = np.clip(np.rint(y), low, high)
+        y = np.clip(np.trunc(y), low, high)
     return narrow(y, dtype)

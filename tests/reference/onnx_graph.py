@@ -91,10 +91,10 @@ def run_node(node: onnx.NodeProto, inputs: list[Any]) -> tuple[Any, ...]:
 
 
 def run_model(model: onnx.ModelProto, inputs: list[Any]) -> list[Any]:
-    """The graph's outputs for positional inputs."""
+    """The graph's outputs for positional inputs; initializers listed among them win over None."""
     values: dict[str, Any] = {"": None}
-    values.update((t.name, numpy_helper.to_array(t)) for t in model.graph.initializer)
     values.update(zip((i.name for i in model.graph.input), inputs, strict=False))
+    values.update((t.name, numpy_helper.to_array(t)) for t in model.graph.initializer)
     for node in model.graph.node:
         results = run_node(node, [values[name] for name in node.input])
         values.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
