@@ -65,6 +65,8 @@ def _build(node: Any) -> Pass:
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise InputError(f"the pass {cls.name} has no option {key}{did_you_mean(key, known)}; {has}")
+        if known[key].field in values:
+            raise InputError(f"the option {key} of {cls.name} is given twice")
         values[known[key].field] = _value(cls.name, known[key], value)
     return cls(**values)
 

@@ -43,6 +43,11 @@ def run(prog: str, main: Callable[[Sequence[str]], int], argv: Sequence[str] | N
         # The reader went away, as `head` does; nothing more can be written, not even by the interpreter's exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as e:
+        if os.environ.get("TCC_DEBUG"):
+            raise
+        print(f"{prog}: error: {e.filename or 'the system'}: {e.strerror or e}", file=sys.stderr)
+        return FailureError.exit_code
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli.common import ArgumentParser, read_text, run, write_output
-from tcc.errors import InputError
+from tcc.errors import FailureError, InputError
 
 if TYPE_CHECKING:
     from tcc.ir.module import ModuleOp
@@ -183,6 +183,8 @@ def _one(args: argparse.Namespace, text: str, manager: PassManager) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if args.output != "-" and not Path(args.output).parent.is_dir():
+        raise FailureError(f"cannot write {args.output}: there is no folder {Path(args.output).parent}")
     if args.run_reproducer and args.passes is not None:
         raise InputError("--run-reproducer runs the module's own pipeline; leave out --passes")
     if args.finish and args.output == "-":
