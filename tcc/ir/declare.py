@@ -116,7 +116,7 @@ class VariadicResult(Result):
     def __get__(self, op: None, owner: type) -> VariadicResult: ...  # pyright: ignore[reportIncompatibleMethodOverride]
     @overload
     def __get__(self, op: Op, owner: type) -> tuple[OpResult, ...]: ...
-    def __get__(self, op: Op | None, owner: type) -> VariadicResult | tuple[OpResult, ...]:
+    def __get__(self, op: Op | None, owner: type) -> VariadicResult | tuple[OpResult, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self if op is None else op.results[self.index :]
 
 
@@ -149,7 +149,7 @@ class VariadicRegion(RegionField):
     def __get__(self, op: None, owner: type) -> VariadicRegion: ...  # pyright: ignore[reportIncompatibleMethodOverride]
     @overload
     def __get__(self, op: Op, owner: type) -> list[Region]: ...
-    def __get__(self, op: Op | None, owner: type) -> VariadicRegion | list[Region]:
+    def __get__(self, op: Op | None, owner: type) -> VariadicRegion | list[Region]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self if op is None else op.regions[self.index :]
 
 
@@ -170,7 +170,9 @@ def _tuple_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, tuple) and all(test(x) for x in cast("tuple[Any, ...]", v))
 
 
-BOOLEAN: Kind[bool] = Kind("bool", lambda v: isinstance(v, bool), lambda v: bool(v) if _is_int(v) and v in (0, 1) else v)
+BOOLEAN: Kind[bool] = Kind(
+    "bool", lambda v: isinstance(v, bool), lambda v: bool(v) if _is_int(v) and v in (0, 1) else v
+)
 INT: Kind[int] = Kind("int", _is_int)
 FLOAT: Kind[float] = Kind("float", lambda v: isinstance(v, float), lambda v: float(v) if _is_int(v) else v)
 STR: Kind[str] = Kind("str", lambda v: isinstance(v, str))
