@@ -249,6 +249,43 @@ stop:
 done:
   ret void
 }
+
+; A segment that runs another one on many tables in a row, and times the whole. Its table: segment, count (1 or more),
+; address of the tables' addresses, start and end as above.
+define void @tcc_repeat(ptr %table, i64 %worker, i64 %workers, ptr %team) {
+entry:
+  %segment = load ptr, ptr %table, align 8
+  %count.slot = getelementptr i8, ptr %table, i64 8
+  %count = load i64, ptr %count.slot, align 8
+  %tables.slot = getelementptr i8, ptr %table, i64 16
+  %tables = load ptr, ptr %tables.slot, align 8
+  %start = getelementptr i8, ptr %table, i64 24
+  %end = getelementptr i8, ptr %table, i64 40
+  %head = icmp eq i64 %worker, 0
+  call void @tcc_barrier(ptr %team, i64 %workers)
+  br i1 %head, label %clock, label %first
+clock:
+  %ignored0 = call i32 @clock_gettime(i32 1, ptr %start)
+  br label %first
+first:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %first ], [ %next, %loop ]
+  %slot = getelementptr ptr, ptr %tables, i64 %i
+  %its = load ptr, ptr %slot, align 8
+  call void %segment(ptr %its, i64 %worker, i64 %workers, ptr %team)
+  call void @tcc_barrier(ptr %team, i64 %workers)
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %count
+  br i1 %more, label %loop, label %over
+over:
+  br i1 %head, label %stop, label %done
+stop:
+  %ignored1 = call i32 @clock_gettime(i32 1, ptr %end)
+  br label %done
+done:
+  ret void
+}
 """
 
 

@@ -79,7 +79,7 @@ class CpuContext(ProgramContext):
         self._names = [symbol["name"] for symbol in data.symbols]
         slots = 2 + len(data.inputs) + len(data.outputs) + len(self._pools) + len(self._names)
         self._table = (ctypes.c_int64 * slots)()
-        self._table_address = ctypes.addressof(self._table)
+        self.table_address = ctypes.addressof(self._table)
         self._functions = {name: executor.library.address(name) for name in executor.segments}
         schedule = data.schedule
         self._only = self._functions[schedule[0]["name"]] if [op["op"] for op in schedule] == ["segment"] else None
@@ -92,7 +92,7 @@ class CpuContext(ProgramContext):
         self.symbols = dict(symbols)
         self.begin(inputs, outputs)
         self._fill_symbols()
-        self.executor.runner.run(self._only, self._table_address)
+        self.executor.runner.run(self._only, self.table_address)
 
     def bind(
         self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]
@@ -102,7 +102,7 @@ class CpuContext(ProgramContext):
         self.symbols = dict(symbols)
         self.begin(inputs, outputs)
         self._fill_symbols()
-        run, function, table = self.executor.runner.run, self._only, self._table_address
+        run, function, table = self.executor.runner.run, self._only, self.table_address
         return lambda: run(function, table)
 
     def begin(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> None:
@@ -135,7 +135,7 @@ class CpuContext(ProgramContext):
 
     def segment(self, op: Op) -> None:
         self._fill_symbols()
-        self.executor.runner.run(self._functions[op["name"]], self._table_address)
+        self.executor.runner.run(self._functions[op["name"]], self.table_address)
 
     def time_segment(self, op: Op) -> list[LaunchTime]:
         return [self._time(part, op["name"]) for part in op["body"]]

@@ -22,7 +22,7 @@ from tcc.runtime.cpu.objects import ObjectLibrary
 ABI = 1
 """The version of the native functions and of the team's layout that this runtime drives."""
 
-FUNCTIONS = ("tcc_abi", "tcc_spin", "tcc_run", "tcc_worker", "tcc_stop", "tcc_timed")
+FUNCTIONS = ("tcc_abi", "tcc_spin", "tcc_run", "tcc_worker", "tcc_stop", "tcc_timed", "tcc_repeat")
 
 _TEAM_BYTES = 640
 _SPIN_OFFSET = 132
