@@ -109,6 +109,20 @@ _NEAREST: dict[str, Any] = {
 }
 
 
+def nearest_taps(
+    mode: str, nearest_mode: str, size: int, out: int, scale: float, start: float = 0.0, end: float = 1.0
+) -> Array:
+    """The source position of each output position, clamped, int64 [out].
+
+    Rounding decides, so ties are settled in float32, the type of scales and roi: 6.5 / 2.6 is 2.5 there and in no
+    wider type. Raises ValueError on an unknown mode.
+    """
+    if nearest_mode not in _NEAREST:
+        raise ValueError(f"nearest_mode '{nearest_mode}' is none of {', '.join(_NEAREST)}.")
+    where = source_coordinates(mode, size, out, scale, start, end, np.float32)
+    return np.clip(_NEAREST[nearest_mode](where), 0, size - 1).astype(np.int64)
+
+
 def cubic_kernel(distance: Array, a: float) -> Array:
     """Keys' cubic convolution kernel (IEEE TASSP 29(6), 1981, equation 4)."""
     d = np.abs(distance)
@@ -192,20 +206,16 @@ def resize(
         for i, (a, o, r) in enumerate(zip(at, outs, ratios, strict=True))
     ]
     nearest = mode == "nearest"
-    if nearest and nearest_mode not in _NEAREST:
-        raise ValueError(f"nearest_mode '{nearest_mode}' is none of {', '.join(_NEAREST)}.")
     dtype = x.dtype
     y = x if nearest else (widen(x) if is_float(dtype) else x.astype(np.float64))
     outside = []
     for p in plan:
         if p.out == p.size and p.scale == 1.0 and crop is None:
             continue
-        # Nearest rounds, so its ties are decided in float32, the type of scales and roi: 6.5 / 2.6 is 2.5 there.
-        kind = np.float32 if nearest else np.float64
-        where = source_coordinates(coordinate_transformation_mode, p.size, p.out, p.scale, p.start, p.end, kind)
+        where = source_coordinates(coordinate_transformation_mode, p.size, p.out, p.scale, p.start, p.end)
         if nearest:
-            index = np.clip(_NEAREST[nearest_mode](where), 0, p.size - 1).astype(np.int64)
-            y = np.take(y, index, axis=p.axis)
+            span = (p.size, p.out, p.scale, p.start, p.end)
+            y = np.take(y, nearest_taps(coordinate_transformation_mode, nearest_mode, *span), axis=p.axis)
         else:
             taps = axis_taps(where, p.size, p.scale, mode, bool(antialias), bool(exclude_outside), cubic_coeff_a)
             y = _apply(y, p.axis, *taps)
