@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emitting LLVM IR: the builder, values, conversions, memory, regions and index maps that CPU templates share."""
+
+from tcc.codegen.llvm.emit.access import Access, Point, indices, load_all, scalar_expr
+from tcc.codegen.llvm.emit.builder import Emitter, Var
+from tcc.codegen.llvm.emit.convert import cast, literal, spread
+from tcc.codegen.llvm.emit.kernel import Body, KernelEmitter, extents, refuse_symbols
+from tcc.codegen.llvm.emit.memory import (
+    address,
+    gather,
+    load,
+    load_masked,
+    scatter,
+    store,
+    store_masked,
+)
+from tcc.codegen.llvm.emit.region import combine, emit_region, identity
+from tcc.codegen.llvm.emit.values import F32, F64, I1, I8, I16, I32, I64, PTR, Int, Val, constant, vector
+
+__all__ = [
+    "F32",
+    "F64",
+    "I1",
+    "I8",
+    "I16",
+    "I32",
+    "I64",
+    "PTR",
+    "Access",
+    "Body",
+    "Emitter",
+    "Int",
+    "KernelEmitter",
+    "Point",
+    "Val",
+    "Var",
+    "address",
+    "cast",
+    "combine",
+    "constant",
+    "emit_region",
+    "extents",
+    "gather",
+    "identity",
+    "indices",
+    "literal",
+    "load",
+    "load_all",
+    "load_masked",
+    "refuse_symbols",
+    "scalar_expr",
+    "scatter",
+    "spread",
+    "store",
+    "store_masked",
+    "vector",
+]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a problem to a kernel function: its buffers, its accesses and the `Emitted` that describes the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tcc.codegen.llvm.emit.access import Access
+from tcc.codegen.llvm.emit.builder import Emitter
+from tcc.codegen.template import BufferParam, Config, Emitted, Launch, Workspace, entry_name
+from tcc.ir.attributes import IndexMap
+from tcc.ir.expr import Dim
+from tcc.ir.kernel import Func
+from tcc.ir.targets import Target
+from tcc.ir.types import TensorType
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a template needs inside a kernel function: an access per operand and per result of the anchor, the
+    addresses of the workspaces, and this call's tasks."""
+
+    operands: list[Access]
+    results: list[Access]
+    workspaces: list[Any]
+    first: Any
+    last: Any
+
+
+class KernelEmitter(Emitter):
+    """An emitter for one problem under one config."""
+
+    def __init__(self, problem: Func, template: str, config: Config, target: Target) -> None:
+        super().__init__(target)
+        self.problem = problem
+        self.anchor = problem.anchor
+        self.entry = entry_name(problem, template, config)
+        self.workspaces: list[Workspace] = []
+        self.launches: list[Launch] = []
+        args = list(problem.body.block.args)
+        self.argument_of = [args.index(v) for v in self.anchor.operands]  # pyright: ignore[reportArgumentType]
+        returned = list(problem.body.block.terminator.operands)
+        self.result_of = [returned.index(r) for r in self.anchor.results]
+        self.arguments = len(args)
+        self.returned = len(returned)
+        self.ranges = self.anchor.domain.ranges
+
+    def workspace(self, nbytes: int, zeroed: bool = False) -> int:
+        """Ask for scratch memory; its index among `Body.workspaces`. Before any `launch`."""
+        self.workspaces.append(Workspace(nbytes, zeroed))
+        return len(self.workspaces) - 1
+
+    @contextmanager
+    def launch(
+        self,
+        tasks: Dim,
+        replaced: Mapping[int, tuple[TensorType, IndexMap]] | None = None,
+        writes: Sequence[int] | None = None,
+        scratch_written: Sequence[int] = (),
+        scratch_read: Sequence[int] = (),
+    ) -> Iterator[Body]:
+        """One kernel function with its launch of `tasks` tasks.
+
+        `replaced`: type and map of operands that arrive packed. `writes`: the results it writes (None: all).
+        `scratch_…`: the workspaces it writes and reads. Every launch reads all operands.
+        """
+        suffix = "" if not self.launches else f"_{len(self.launches)}"
+        count = self.arguments + self.returned + len(self.workspaces)
+        written = range(len(self.anchor.results)) if writes is None else writes
+        first_scratch = self.arguments + self.returned
+        with self.kernel(self.entry + suffix, count) as (pointers, first, last):
+            operands: list[Access] = []
+            for i, (value, access) in enumerate(zip(self.anchor.operands, self.anchor.maps, strict=True)):
+                type = value.type
+                if replaced and i in replaced:
+                    type, access = replaced[i]
+                assert isinstance(type, TensorType)
+                operands.append(Access(pointers[self.argument_of[i]], type, access, self.ranges))
+            results: list[Access] = []
+            for i, (value, access) in enumerate(zip(self.anchor.results, self.anchor.out_maps, strict=True)):
+                assert isinstance(value.type, TensorType)
+                at = pointers[self.arguments + self.result_of[i]]
+                results.append(Access(at, value.type, access, self.ranges))
+            yield Body(operands, results, pointers[first_scratch:], first, last)
+        self.launches.append(
+            Launch(
+                entry=self.entry + suffix,
+                params=tuple(BufferParam(i) for i in range(count)),
+                reads=(*sorted(set(self.argument_of)), *(first_scratch + i for i in scratch_read)),
+                writes=(
+                    *(self.arguments + self.result_of[i] for i in written),
+                    *(first_scratch + i for i in scratch_written),
+                ),
+                tasks=tasks,
+            )
+        )
+
+    def emitted(self, **derived: Any) -> Emitted:
+        """The finished kernel; `derived` is what the schedule prints with it."""
+        tasks = tuple(launch.tasks for launch in self.launches)
+        return Emitted(
+            language="llvm",
+            source=self.text(),
+            launches=tuple(self.launches),
+            workspaces=tuple(self.workspaces),
+            derived={**derived, "tasks": tasks[0] if len(tasks) == 1 else tasks},
+        )
+
+
+def extents(problem: Func) -> dict[str, int]:
+    """The extents of all dims of the problem's anchor; they must be integers."""
+    domain = problem.anchor.domain
+    return {name: domain.int_extent(name) for name in domain.names}
+
+
+def refuse_symbols(problem: Func) -> str | None:
+    """The sentence why a problem with free dims cannot be done, or None."""
+    anchor = problem.anchor
+    for name in anchor.domain.names:
+        extent = anchor.domain.extent(name)
+        if not isinstance(extent, int):
+            return f"the extent {extent} of {name} is not bound; give it with --shape"
+    for value in (*anchor.operands, *anchor.results):
+        type = value.type
+        assert isinstance(type, TensorType)
+        loose = [d for d in (*type.shape, *type.element_strides) if not isinstance(d, int)]
+        if loose:
+            return f"{type} has the free dim {loose[0]}; give it with --shape"
+    return None
