@@ -8,6 +8,8 @@
         x = Operand()
         axis = Attr(INT, -1)
         y = Result()
+
+Declaration order is the order of operands, results and regions, and of attributes in text.
 """
 
 from __future__ import annotations
