@@ -19,7 +19,7 @@ SOURCE = r"""
 #define WAIT()
 #define TRIGGER()
 #endif
-#define FIRST() WAIT(); TRIGGER()
+#define FIRST() TRIGGER(); WAIT()
 #define I (blockIdx.x * blockDim.x + threadIdx.x)
 extern "C" {
 __global__ void add(float *out, const float *a, const float *b, int n) { FIRST(); if (I < n) out[I] = a[I] + b[I]; }
