@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tcc.codegen.cuda.elf import kernel_registers
 from tcc.errors import FailureError, InputError
 
 _CACHE_FORMAT = 1
@@ -218,19 +218,21 @@ def parse_resources(log: str) -> dict[str, Resources]:
     return found
 
 
+def _resources(log: str, cubin: bytes) -> dict[str, Resources]:
+    """What ptxas said; an NVRTC that does not pass that on leaves what the cubin says, which is nothing of spills."""
+    said = parse_resources(log)
+    return said or {name: Resources(registers=r, stack=s) for name, (r, s) in kernel_registers(cubin).items()}
+
+
 def _nvrtc() -> Any:
     try:
         nvrtc = importlib.import_module("cuda.bindings.nvrtc")
         nvrtc.nvrtcVersion()
     except Exception as error:  # the loader's exception classes differ between versions of cuda-bindings
         raise FailureError(
-            f"the NVRTC library cannot be loaded ({error}): install nvidia-cuda-nvrtc for CUDA {_bindings_major()}."
+            f"the NVRTC library cannot be loaded ({error}): install cuda-bindings and nvidia-cuda-nvrtc of one CUDA version."
         ) from error
     return nvrtc
-
-
-def _bindings_major() -> str:
-    return importlib.metadata.version("cuda-bindings").split(".")[0]
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
@@ -262,7 +264,7 @@ def _compile(source: str, arch: str, name: str, flags: list[str]) -> CudaObject:
     log = "\n".join(line for line in log.splitlines() if "Compile time" not in line)
     warnings = tuple(line.strip() for line in log.splitlines() if _WARNING.search(line))
     seconds = time.perf_counter() - start
-    return CudaObject(name, arch, cubin, ptx, log, parse_resources(log), warnings, seconds, cached=False)
+    return CudaObject(name, arch, cubin, ptx, log, _resources(log, cubin), warnings, seconds, cached=False)
 
 
 def _fetch(size: Any, get: Any, program: Any) -> bytes:

@@ -17,6 +17,9 @@ from tcc.errors import FailureError
 EM_CUDA = 190
 _OLD_ABI = 7
 _HEADER = 64
+_SYMBOL = 24
+# .nv.info is a row of (form, attribute, size or value); form 4 has `size` bytes after it.
+_SIZED, _FRAME_SIZE, _REGISTER_COUNT = 0x04, 0x11, 0x2F
 _ARCH = re.compile(rb"-arch[ =]sm_(\d+)([af]?)(?![0-9A-Za-z])")
 
 
@@ -55,6 +58,29 @@ def read_cubin(data: bytes) -> ElfInfo:
 def cubin_arch(data: bytes) -> str:
     """The architecture a cubin was built for, such as `sm_86` or `sm_90a`; FailureError when it is no cubin."""
     return read_cubin(data).arch
+
+
+def kernel_registers(data: bytes) -> dict[str, tuple[int, int]]:
+    """(registers a thread, bytes of stack a thread) of each kernel in a cubin, from its section `.nv.info`."""
+    symbols = _section(data, b".symtab")
+    names = _section(data, b".strtab")
+    found: dict[int, list[int]] = {}
+    info = _section(data, b".nv.info")
+    position = 0
+    while position + 4 <= len(info):
+        form, attribute, size = struct.unpack_from("<BBH", info, position)
+        position += 4
+        if form != _SIZED:
+            continue
+        if attribute in (_REGISTER_COUNT, _FRAME_SIZE):
+            symbol, value = struct.unpack_from("<II", info, position)
+            found.setdefault(symbol, [0, 0])[attribute == _FRAME_SIZE] = value
+        position += size
+    result: dict[str, tuple[int, int]] = {}
+    for symbol, (registers, stack) in found.items():
+        (label,) = struct.unpack_from("<I", symbols, symbol * _SYMBOL)
+        result[names[label : names.index(b"\0", label)].decode()] = (registers, stack)
+    return result
 
 
 def _section(data: bytes, name: bytes) -> bytes:

@@ -4,7 +4,7 @@
 import pytest
 
 from tcc.codegen.cuda import compile as nvrtc
-from tcc.codegen.cuda.elf import cubin_arch, read_cubin
+from tcc.codegen.cuda.elf import cubin_arch, kernel_registers, read_cubin
 from tcc.errors import FailureError, InputError
 
 SCALE = """
@@ -94,6 +94,22 @@ def test_resources_and_entry_points():
     assert 4 <= row.registers <= 64
     assert (row.spill_stores, row.spill_loads) == (0, 0)
     assert built.warnings == ()
+
+
+@pytest.mark.parametrize("arch", ["75", "86", "90a", "100", "120"])
+def test_cubins_tell_their_registers_and_stack(arch):
+    source = """
+    extern "C" __global__ void stacked(float *x, int n) {
+      float a[64];
+      for (int i = 0; i < 64; ++i) a[i] = x[i * n];
+      for (int i = 0; i < 64; ++i) a[(i * n) & 63] += a[i];
+      x[threadIdx.x] = a[n & 63];
+    }
+    extern "C" __global__ void plain(float *x) { x[0] = 1; }"""
+    built = nvrtc.compile_cuda(source, arch)
+    assert {name: (row.registers, row.stack) for name, row in built.resources.items()} == kernel_registers(built.cubin)
+    assert built.resources["stacked"].stack == 256
+    assert built.resources["plain"].stack == 0
 
 
 def test_spills_are_reported():
