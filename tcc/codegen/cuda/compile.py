@@ -230,7 +230,7 @@ def _nvrtc() -> Any:
         nvrtc.nvrtcVersion()
     except Exception as error:  # the loader's exception classes differ between versions of cuda-bindings
         raise FailureError(
-            f"the NVRTC library cannot be loaded ({error}): install cuda-bindings and nvidia-cuda-nvrtc of one CUDA version."
+            f"the NVRTC library cannot be loaded ({error}): install cuda-bindings and nvidia-cuda-nvrtc."
         ) from error
     return nvrtc
 
