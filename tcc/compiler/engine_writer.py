@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tcc.compiler.engine_check import check_content
 from tcc.errors import FailureError, InputError
 from tcc.runtime.container import FORMAT, WEIGHTS
 from tcc.runtime.dtypes import dtype_name
@@ -123,6 +124,7 @@ def _entry(name: str, parts: list[bytes | memoryview]) -> _Entry:
 
 
 def _write(content: EngineContent, stream: BinaryIO) -> None:
+    check_content(content)
     bad = next((name for name in content.files if not name.startswith("kernels/")), None)
     if bad is not None:
         raise ValueError(f"the entry '{bad}' is not under kernels/")

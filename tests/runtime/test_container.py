@@ -138,7 +138,9 @@ def test_not_an_engine(tmp_path: Path) -> None:
         read(tmp_path / "other.tcc")
 
 
-def test_unknown_parts_are_refused() -> None:
+def test_unknown_parts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a newer writer might leave them without a newer format number."""
+    monkeypatch.setattr(engine_writer, "check_content", lambda content: None)
     with pytest.raises(FailureError, match="schedule op 'teleport'"):
         read(to_bytes(small(schedule=[{"op": "teleport"}])))
     with pytest.raises(FailureError, match="schedule op 'launch'"):

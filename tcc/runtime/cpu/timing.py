@@ -63,8 +63,7 @@ class Timer:
         self.repeats = self.sets
         self.sample()
         once = max(self.sample(), 1e-8)
-        rounds = max(1, int(seconds / once / self.sets))
-        self.repeats = min(rounds * self.sets, max(MAX_REPEATS, self.sets))
+        self.repeats = self.sets * max(1, min(int(seconds / once / self.sets), MAX_REPEATS // self.sets))
         self.sample()
 
     def sample(self) -> float:
