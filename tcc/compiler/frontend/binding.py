@@ -76,7 +76,8 @@ def declared_dims(info: onnx.ValueInfoProto) -> list[int | str | None] | None:
         if d.HasField("dim_value") and d.dim_value >= 0:
             out.append(int(d.dim_value))
         else:
-            out.append(d.dim_param or None)
+            # Some exporters write "?" for any unknown dim; it names nothing.
+            out.append(d.dim_param if d.dim_param not in ("", "?") else None)
     return out
 
 

@@ -14,6 +14,7 @@ from onnx import AttributeProto
 from tcc.compiler.frontend.binding import DimNames, Shapes, bind_inputs, how_to_bind
 from tcc.compiler.frontend.builder import Builder
 from tcc.compiler.frontend.functions import Functions, bound_attributes
+from tcc.compiler.frontend.host import host_call, host_function
 from tcc.compiler.frontend.model import Model, Source, domain_of, opsets_of, read_model
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import handlers
@@ -76,7 +77,7 @@ def import_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisio
 
 def load_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions | None = None) -> Imported:
     """A model (path, bytes or proto) imported with the free dims of inputs bound by `shapes` (input name → extents,
-    None where a dim stays free). Opsets 7 to 26. InputError, one sentence, says what cannot be imported and why."""
+    None where a dim stays free). Opsets 7 to 28. InputError, one sentence, says what cannot be imported and why."""
     model = read_model(source)
     functions = Functions(model.proto)
     check_operators(model.proto, functions)
@@ -212,6 +213,8 @@ class GraphImporter:
         if handler is not None:
             out = handler(Node(node, opset, name, operands, attributes, self))
             return [out] if isinstance(out, Value) else list(out)
+        if host_function(node.op_type, domain) and not self.functions.schema_function(node.op_type, domain, opset):
+            return host_call(Node(node, opset, name, operands, attributes, self))
         return self.expand(node, opset, operands, attributes, name)
 
     def expand(
@@ -230,7 +233,7 @@ class GraphImporter:
         schema = self.functions.schema_function(node.op_type, domain_of(node.domain), opset)
         body = None if schema is None else self.functions.body(schema, plain, opset, operands)
         if body is None:
-            raise InputError(f"{node.op_type} has no function for these operands and attributes at opset {opset}")
+            raise InputError(f"tcc has no import for {node.op_type} with these operands and attributes (opset {opset})")
         return self.call(body, operands, bound_attributes(body, attributes, schema), name)
 
     def call(
@@ -243,10 +246,7 @@ class GraphImporter:
         """Import a function's body in place of a node."""
         if len(operands) > len(function.input):
             raise InputError(f"{function.name} takes {len(function.input)} inputs, not {len(operands)}")
-        missing = [a for a in function.attribute if a not in attributes]
-        if missing:
-            raise InputError(f"{function.name} needs the attribute {missing[0]}")
-        opsets = opsets_of(function.opset_import)
+        opsets = {**self.scope.opsets, **opsets_of(function.opset_import)}
         scope = Scope(opsets, None, f"{name}/", attributes)
         absent: set[str] = set()
         for i, formal in enumerate(function.input):

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from tcc.errors import InputError
 
 OLDEST_OPSET = 7
-NEWEST_OPSET = 26
+NEWEST_OPSET = 28
 """Default-domain opsets that the frontend knows."""
 
 

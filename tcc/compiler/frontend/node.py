@@ -157,6 +157,10 @@ class Node:
         """A 0-D constant of the element type of `value`."""
         return self.constant(number, self.dtype(value))
 
+    def expand(self) -> Sequence[Value | None]:
+        """Import the node as the function that ONNX defines for its operator."""
+        return self.importer.expand(self.proto, self.opset, self.values, self.attributes, self.loc)
+
     def uses(self, index: int) -> bool:
         """Whether the node's output has a name, so that something may read it."""
         return index < len(self.proto.output) and self.proto.output[index] != ""

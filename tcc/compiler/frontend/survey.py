@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from tcc.compiler.frontend.functions import Functions
+from tcc.compiler.frontend.host import host_function
 from tcc.compiler.frontend.model import domain_of, opsets_of
 from tcc.compiler.frontend.registry import handlers
 from tcc.errors import InputError
@@ -70,15 +71,17 @@ class _Survey:
         local = self.functions.local.get(key)
         opset = opsets.get(domain)
         if local is not None:
-            self._function(key, local, name)
+            self._function(key, local, name, opsets)
             return
         if opset is not None and (domain, node.op_type) in handlers():
             return
         body = None if opset is None else self.functions.schema_function(node.op_type, domain, opset)
-        if body is None:
+        if body is None and (opset is None or host_function(node.op_type, domain) is None):
             self.found.append(Unknown(name, node.op_type, domain, opset))
 
-    def _function(self, key: tuple[str, str, str], function: onnx.FunctionProto, name: str) -> None:
+    def _function(
+        self, key: tuple[str, str, str], function: onnx.FunctionProto, name: str, opsets: Mapping[str, int]
+    ) -> None:
         if key in self._good:
             return
         if key in self._open:
@@ -86,7 +89,7 @@ class _Survey:
             raise InputError(f"the model's functions call each other in a circle: {chain}")
         before = len(self.found)
         self._open.append(key)
-        self.nodes(function.node, opsets_of(function.opset_import), f"{name}/")
+        self.nodes(function.node, {**opsets, **opsets_of(function.opset_import)}, f"{name}/")
         self._open.pop()
         if len(self.found) == before:
             self._good.add(key)
