@@ -99,6 +99,8 @@ class _Engine:
             files[f"kernels/{key}.{extension[1]}"] = binary
             for i, launch in enumerate(emitted[n].launches):
                 kernels[f"{key}.{i}" if i else key] = self.kernel_row(self.funcs[n], key, launch, extension, locs[key])
+                if "arch" in emitted[n].options:
+                    kernels[f"{key}.{i}" if i else key]["arch"] = emitted[n].options["arch"]
         inputs = self.inputs()
         outputs = self.outputs_before()
         schedule = self.block(self.host.body.block, emitted)

@@ -18,7 +18,7 @@ _GRAPH = (
 def pipeline(phase: str, opt_level: int, precision: str) -> str:
     """The pipeline text of one phase; empty for `import` and `target`."""
     if phase == "graph":
-        rounding = "" if precision in ("f32",) else f",precision{{to={precision}}}"
+        rounding = "" if precision == "f32" else f",precision{{to={precision}}}"
         return (_REQUIRED if opt_level == 0 else _GRAPH) + rounding
     if phase == "fuse":
         return "" if opt_level == 0 else "fuse,dce"

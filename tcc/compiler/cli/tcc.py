@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tcc`: compiles an ONNX model to an engine, in gcc's manners."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.cli.common import ArgumentParser, print_table, run, write_output
+from tcc.errors import InputError
+
+if TYPE_CHECKING:
+    from tcc.compiler.options import Options
+    from tcc.ir.module import ModuleOp
+    from tcc.passes.base import PassContext
+    from tcc.passes.manager import PassManager
+
+EMITS = ("graph", "kernel", "cuda", "ptx", "llvm", "asm", "engine")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `tcc`."""
+    return run("tcc", _main, argv)
+
+
+def parser() -> ArgumentParser:
+    from tcc.compiler.cli.opt import add_pass_options
+    from tcc.compiler.phases.pipelines import PHASES
+
+    p = ArgumentParser(
+        prog="tcc", description="Compile an ONNX model into one engine of kernels chosen by timing."
+    )
+    p.add_argument("model", help="the ONNX model; with --compile-from, IR text")
+    p.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write (default: MODEL.tcc; text to stdout)"
+    )
+    for level in range(4):
+        p.add_argument(f"-O{level}", dest="opt_level", action="store_const", const=level, help=argparse.SUPPRESS)
+    p.add_argument("-O", dest="opt_level", type=int, metavar="N", help="0: reference kernels; 1: fused, untimed "
+                   "(default); 2: timed; 3: wide search")  # fmt: skip
+    p.add_argument("--target", default="native", help="native, cpu, x86-64-v2..4, sm_75..sm_120 (default: native)")
+    p.add_argument("--precision", default="f32", help="f32 (default), tf32, f16 or bf16")
+    p.add_argument("--shape", action="append", default=[], metavar="NAME=1x3x224x224", help="bind an input's free dims")
+    p.add_argument("--emit", choices=EMITS, default="engine", help="what to write (default: engine)")
+    p.add_argument("--list-space", action="store_true", help="print the count of legal configs per problem, and stop")
+    p.add_argument("--compile-from", metavar="PHASE", choices=PHASES, help="MODEL is IR text after this phase")
+    p.add_argument("--compile-to", metavar="PHASE", choices=PHASES, help="stop after this phase and write its IR")
+    p.add_argument("--search-seconds", type=float, metavar="S", help="how long the search may take (default: by level)")
+    p.add_argument("--records", type=Path, metavar="F", help="the timing cache: JSON lines, read and appended to")
+    p.add_argument("--tactics", type=Path, metavar="F", help="forced choices by kernel, ONNX node or problem")
+    p.add_argument("--lock", type=Path, metavar="F", help="write the winners")
+    p.add_argument("--locked", type=Path, metavar="F", help="build from these winners alone, without measuring")
+    p.add_argument("--random-seed", type=int, metavar="N", help="a random legal config for every kernel")
+    p.add_argument("--print-op-generic", action="store_true", help="IR in MLIR's generic form")
+    p.add_argument("--constants", action="append", default=[], metavar="D", help="a folder of constants for IR text")
+    p.add_argument("--json", action="store_true", help="print a summary as JSON")
+    add_pass_options(p)
+    return p
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, list[int | None]]:
+    """`x=1x3x224x224` as {"x": [1, 3, 224, 224]}; `?` leaves a dim free."""
+    out: dict[str, list[int | None]] = {}
+    for text in texts:
+        name, found, dims = text.rpartition("=")
+        if not found or not name:
+            raise InputError(f"--shape {text} has no '='; write it as --shape NAME=1x3x224x224")
+        try:
+            out[name] = [None if d == "?" else int(d) for d in dims.split("x")] if dims else []
+        except ValueError:
+            raise InputError(f"--shape {text}: {dims!r} is not extents joined by x, as in 1x3x224x224") from None
+    return out
+
+
+def _main(argv: Sequence[str]) -> int:
+    args = parser().parse_args(argv)
+    begun = time.perf_counter()
+    from tcc.compiler.cli.opt import make_manager
+    from tcc.compiler.driver import engine_content
+    from tcc.compiler.options import Options
+
+    options = Options(
+        target=args.target, opt_level=1 if args.opt_level is None else args.opt_level, precision=args.precision,
+        shapes=parse_shapes(args.shape), search_seconds=args.search_seconds, records=args.records,
+        tactics=args.tactics, lock=args.lock, locked=args.locked, random_seed=args.random_seed,
+    )  # fmt: skip
+    manager = make_manager(args)
+    module, context = _load(args, options)
+    if args.compile_to not in (None, "target"):
+        return _stop_at(args, args.compile_to, module, context, manager)
+    if args.list_space:
+        from tcc.compiler.driver import run_to
+
+        run_to(module, "kernel", context, manager)
+        return _list_space(args, module, context)
+    if args.emit in ("graph", "kernel"):
+        return _stop_at(args, {"graph": "fuse", "kernel": "schedule"}[args.emit], module, context, manager)
+    content = engine_content(module, context, manager)
+    if args.emit != "engine":
+        from tcc.compiler.emit_source import source_text
+
+        assert context.target is not None
+        write_output(args.output or "-", source_text(content, args.emit, context.target))
+        return 0
+    from tcc.compiler.engine_writer import write
+
+    path = args.output or f"{Path(args.model).stem}.tcc"
+    write(content, path)
+    _summary(args, path, content, context, time.perf_counter() - begun)
+    return 0
+
+
+def _load(args: argparse.Namespace, options: Options) -> tuple[ModuleOp, PassContext]:
+    from tcc.compiler.driver import context_for, import_model, restore_constants
+    from tcc.passes.base import PassContext
+
+    if args.compile_from not in (None, "import"):
+        from tcc.compiler.cli.opt import load_module
+
+        module = load_module(args.model, args.constants)
+        restore_constants(module)
+        return module, context_for(module, options)
+    first = PassContext()
+    module = import_model(args.model, options, first)
+    context = context_for(module, options)
+    context.decisions = first.decisions
+    return module, context
+
+
+def _stop_at(args: argparse.Namespace, phase: str, module: ModuleOp, context: PassContext, manager: PassManager) -> int:
+    from tcc.compiler.driver import run_to
+    from tcc.ir.printer import print_op
+    from tcc.passes.dump import save_constants
+
+    if phase != "import":
+        run_to(module, phase, context, manager)
+    output = args.output or "-"
+    if output != "-":
+        save_constants(module, Path(output).parent)
+    write_output(output, print_op(module, generic=args.print_op_generic))
+    return 0
+
+
+def _list_space(args: argparse.Namespace, module: ModuleOp, context: PassContext) -> int:
+    """The table of problems: how many configs are legal for each template, and why others are not."""
+    from tcc.codegen.template import candidates, rows_of
+    from tcc.ir.kernel.problem import kernels_of, problem_key
+
+    assert context.target is not None
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for f in kernels_of(module):
+        key = problem_key(f)
+        if key in seen:
+            continue
+        seen.add(key)
+        counts: dict[str, int] = {}
+        dropped: list[str] = []
+        for t, reason in candidates(f, context.target):
+            if reason is not None:
+                dropped.append(reason)
+                continue
+            columns, gone = t.legal_columns(f, context.target)
+            counts[t.name] = len(rows_of(columns)) if columns else 1
+            dropped += [f"{t.name}: {n} dropped: {why}" for why, n in gone]
+        anchor = f.anchors()[0]
+        rows.append({
+            "problem": key[:12], "anchor": anchor.name.removeprefix("kernel."), "domain": anchor.domain.text(),
+            "configs": sum(counts.values()), "templates": counts, "dropped": dropped, "loc": list(f.loc),
+        })  # fmt: skip
+    if args.json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return 0
+    shown = [
+        (r["problem"], r["anchor"], r["domain"], r["configs"], ", ".join(f"{n} {c}" for n, c in r["templates"].items()))
+        for r in rows
+    ]
+    print_table(["problem", "anchor", "domain", "legal configs", "by template"], shown)
+    return 0
+
+
+def _summary(args: argparse.Namespace, path: str, content: Any, context: PassContext, seconds: float) -> None:
+    size = Path(path).stat().st_size
+    templates: dict[str, int] = {}
+    for row in content.kernels.values():
+        templates[row["template"]] = templates.get(row["template"], 0) + 1
+    facts = {
+        "engine": path, "bytes": size, "target": content.target["name"], "kernels": len(content.kernels),
+        "templates": templates, "arena": content.arena["bytes"], "seconds": round(seconds, 3),
+        "host_ops": [r["message"] for r in content.report if r["kind"] == "host-op"],
+    }  # fmt: skip
+    if args.json:
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    for row in content.report:
+        if row["kind"] == "host-op":
+            print(f"tcc: note: {', '.join(row['loc'])}: {row['message']}")
+    kinds = ", ".join(f"{n} {k}" for k, n in sorted(templates.items()))
+    print(
+        f"{path}: {size / 2**20:.1f} MiB for {facts['target']}, {len(content.kernels)} kernels ({kinds}), "
+        f"arena {content.arena['bytes'] / 2**20:.1f} MiB, in {seconds:.1f} s"
+    )
