@@ -38,8 +38,8 @@ class ResourceStore:
     """Content hash → read-only array. `folders` are searched for `<sha256>.npy` when a hash is not in memory, then
     `sources` are asked in turn (they return None for a hash they do not have).
 
-    `origins` names, for each hash that the user's own model files hold, such a file: dumps leave those out, and who
-    resumes a dump adds a source that reads them again.
+    `origins` are the hashes that the user's own model file holds: dumps leave those out, and who resumes a dump adds
+    a source that reads them from there again.
     """
 
     def __init__(self, folders: tuple[Path, ...] = ()) -> None:
@@ -47,7 +47,7 @@ class ResourceStore:
         self._known: dict[int, tuple[Array, str]] = {}
         self.folders = folders
         self.sources: list[Callable[[str], Array | None]] = []
-        self.origins: dict[str, str] = {}
+        self.origins: frozenset[str] = frozenset()
 
     def add(self, array: Any) -> Resource:
         """The resource of an array (kept by reference: do not write to it afterwards)."""
@@ -114,7 +114,7 @@ class ResourceStore:
         self._arrays.update(other._arrays)
         self.folders = tuple(dict.fromkeys((*self.folders, *other.folders)))
         self.sources += [s for s in other.sources if s not in self.sources]
-        self.origins.update(other.origins)
+        self.origins |= other.origins
 
 
 def _load(path: Path) -> Array:

@@ -125,7 +125,7 @@ def test_a_dump_directory_is_complete(tmp_path: Path):
 def test_constants_of_the_model_file_are_not_copied(tmp_path: Path):
     m = parse(SOURCE)
     resource = ops(m, "graph.constant")[0].attrs["value"]
-    m.resources.origins[resource.sha256] = "model.onnx"
+    m.resources.origins = frozenset({resource.sha256})
     PassManager([Dump(tmp_path / "d")]).run(m, "demo-swap")
     assert not (tmp_path / "d" / "constants").exists()
     with pytest.raises(PassFailure) as e:  # a reproducer goes to others, so it holds them all

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tcc.ir.module import ModuleOp
     from tcc.passes.base import PassContext
     from tcc.passes.manager import Instrument, PassManager
+
+EMITS = ("engine", "cuda", "ptx", "llvm", "asm")
 
 EPILOG = """\
 A pipeline is passes separated by commas, each with options in braces: canonicalize,fuse{max-ops=16},lower-to-kernel.
@@ -59,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("going on")
     g.add_argument("--run-reproducer", action="store_true", help="run the pipeline that the module itself carries")
     g.add_argument("--finish", action="store_true", help="compile on to an engine, written to -o")
-    g.add_argument("--emit", metavar="KIND", help="with --finish: what to write instead of the engine")
+    g.add_argument("--emit", choices=EMITS, default="engine", help="with --finish: what to write (default: engine)")
     return p
 
 
@@ -104,28 +106,56 @@ def make_manager(args: argparse.Namespace) -> PassManager:
 
 
 def load_module(path: str, constants: Sequence[str] = (), text: str | None = None) -> ModuleOp:
-    """The module of a text file, its constants looked for beside the file and in the given folders."""
+    """The module of a text file. Its constants are looked for beside the file, in the given folders, and in the model
+    that the module came from."""
     from tcc.ir.parser import parse
     from tcc.ir.resources import ResourceStore
     from tcc.passes.dump import CONSTANTS
 
     beside = [] if path == "-" else [Path(path).parent / CONSTANTS]
     store = ResourceStore((*beside, *map(Path, constants)))
-    return parse(read_text(path) if text is None else text, "<stdin>" if path == "-" else path, store)
+    module = parse(read_text(path) if text is None else text, "<stdin>" if path == "-" else path, store)
+    model = module.meta.get("model") if isinstance(module.meta, dict) else None
+    if model:
+        store.sources.append(model_constants(str(model)))
+    return module
+
+
+def model_constants(path: str) -> Callable[[str], Any]:
+    """A source of constants that imports the model at `path` when it is first asked."""
+
+    @cache
+    def store() -> Any:
+        from tcc.compiler.frontend.importer import load_onnx
+
+        if not Path(path).exists():
+            raise InputError(f"a constant of the module is in {path}, which is gone; put it back or give --constants")
+        imported = load_onnx(path)
+        return imported.module.resources
+
+    def find(sha256: str) -> Any:
+        from tcc.ir.attributes import Resource
+
+        resource = Resource(sha256)
+        return store().get(resource) if resource in store() else None
+
+    return find
 
 
 def make_context(module: ModuleOp) -> PassContext:
     """What passes may ask: the target and options that the module carries."""
-    from tcc.ir.targets import target
     from tcc.passes.base import PassContext
 
-    options = dict(module.options)
-    found = target(module.target, int(options.get("threads", os.cpu_count() or 1))) if module.target else None
-    return PassContext(target=found, opt_level=int(options.get("opt_level", 1)), options=options)
+    if not module.target:
+        return PassContext(opt_level=int(module.options.get("opt_level", 1)), options=dict(module.options))
+    from tcc.compiler.driver import context_for
+
+    return context_for(module)
 
 
 def _main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
+    _register_passes()
     if args.list_passes:
         _list_passes(args.json)
         return 0
@@ -169,7 +199,7 @@ def _one(args: argparse.Namespace, text: str, manager: PassManager) -> str:
         if args.remarks:
             _print_remarks(context)
     if args.finish:
-        write_output(args.output, _finish(module, args.emit))
+        write_output(args.output, _finish(module, args.emit, context, manager))
         return ""
     if args.output != "-":
         from tcc.passes.dump import save_constants
@@ -182,26 +212,40 @@ def _one(args: argparse.Namespace, text: str, manager: PassManager) -> str:
     return json.dumps({"ir": printed, "pipeline": module.pipeline, "remarks": rows}, ensure_ascii=False) + "\n"
 
 
+def _register_passes() -> None:
+    """Make the compiler's own passes known beside those of `tcc.passes`."""
+    import tcc.compiler.phases
+
+    assert tcc.compiler.phases.__all__
+
+
 def _check(args: argparse.Namespace) -> None:
     if args.output != "-" and not Path(args.output).parent.is_dir():
         raise FailureError(f"cannot write {args.output}: there is no folder {Path(args.output).parent}")
     if args.run_reproducer and args.passes is not None:
         raise InputError("--run-reproducer runs the module's own pipeline; leave out --passes")
-    if args.finish and args.output == "-":
+    if args.finish and args.emit == "engine" and args.output == "-":
         raise InputError("--finish writes an engine and needs -o FILE")
+    if args.finish and args.json:
+        raise InputError("--json prints IR; leave it out with --finish")
     if args.finish and args.split_input_file:
         raise InputError("--finish makes one engine; leave out --split-input-file")
-    if args.emit and not args.finish:
+    if args.emit != "engine" and not args.finish:
         raise InputError("--emit goes with --finish")
 
 
-def _finish(module: ModuleOp, emit: str | None) -> bytes:
-    from tcc.compiler import driver
+def _finish(module: ModuleOp, emit: str, context: PassContext, manager: PassManager) -> bytes:
+    """Run what is left of the module's pipeline; the engine file, or the source of its kernels."""
+    from tcc.compiler.driver import engine_content
 
-    options: dict[str, Any] = dict(module.options)
-    if emit:
-        options["emit"] = emit
-    return driver.finish(module, options)
+    content = engine_content(module, context, manager)
+    if emit == "engine":
+        from tcc.compiler.engine_writer import to_bytes
+
+        return to_bytes(content)
+    from tcc.compiler.emit_source import source_text
+
+    return source_text(content, emit, context.target).encode("utf-8")
 
 
 def _print_remarks(context: PassContext) -> None:
