@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tcc.codegen.llvm.compile import CpuTarget, compile_all
 from tcc.codegen.llvm.segment import EngineTables, barriers, native_module, scalar_bits
 from tcc.compiler.engine_writer import to_bytes
 from tcc.errors import InputError
@@ -153,3 +154,12 @@ def test_each_task_runs_once() -> None:
                 np.testing.assert_array_equal(engine()["y0"], np.arange(64) < tasks)
     finally:
         team.set_num_threads(before)
+
+
+def test_native_code_for_arm() -> None:
+    """Cross-compiles: the team's functions name nothing that only x86 has."""
+    triple = "aarch64-unknown-linux-gnu"
+    text = native_module(tables(*BUFFERS), [segment("s", op([5], [0]), op([0], [1]))], triple)
+    (made,) = compile_all([("native", text)], CpuTarget(triple, "generic"))
+    assert made.content[:4] == b"\x7fELF"
+    assert int.from_bytes(made.content[18:20], "little") == 183  # EM_AARCH64
