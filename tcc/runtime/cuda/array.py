@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import sys
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,8 +57,12 @@ class DeviceArray:
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
         self.stream = stream
         self.pointer = gpu.allocate_ordered(self.nbytes, stream, "an output")
+
+    def __del__(self) -> None:
         # At exit the driver frees everything at once, and may already be gone.
-        weakref.finalize(self, _release, gpu, self.pointer, stream).atexit = False
+        if hasattr(self, "pointer") and not sys.is_finalizing():
+            with self.gpu.active():
+                self.gpu.release_ordered(self.pointer, self.stream)
 
     @property
     def ndim(self) -> int:
@@ -119,11 +122,6 @@ class DeviceArray:
     def value(self) -> Value:
         """The array as the executor's Value."""
         return Value(self.pointer, self.dtype_name, self.shape, self.nbytes, self, self.gpu.name)
-
-
-def _release(gpu: Gpu, pointer: int, stream: int) -> None:
-    with gpu.active():
-        gpu.release_ordered(pointer, stream)
 
 
 def accept(value: object, name: str, gpu: Gpu, writable: bool = False) -> Value:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +101,7 @@ class Gpu:
         self.context = context
         self.primary = primary
         self.name = f"cuda:{device.ordinal}"
-        self._key = int(context)
+        self.key = int(context)
         self._streams = threading.local()
         self._spare: list[Any] = []
         self._lock = threading.Lock()
@@ -111,18 +109,9 @@ class Gpu:
         with self.active():
             self._pool = self._make_pool() if device.pools else None
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Makes this context the thread's current one, and restores what was."""
-        cu = api()
-        if int(check(cu.cuCtxGetCurrent(), "tell the current context")) == self._key:
-            yield
-            return
-        check(cu.cuCtxPushCurrent(self.context), "enter its context")
-        try:
-            yield
-        finally:
-            check(cu.cuCtxPopCurrent(), "leave its context")
+    def active(self) -> _Active:
+        """A `with` block in which this context is the thread's current one; then what was current is so again."""
+        return _Active(self)
 
     # Streams.
 
@@ -223,6 +212,27 @@ class Gpu:
         threshold = cu.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
         check(cu.cuMemPoolSetAttribute(pool, threshold, cu.cuuint64_t(2**64 - 1)), "set up its memory pool")
         return pool
+
+
+class _Active:
+    """See `Gpu.active`. A class because a call enters it several times, and generators cost more than the driver."""
+
+    __slots__ = ("_gpu", "_pushed")
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._pushed = False
+
+    def __enter__(self) -> None:
+        cu = api()
+        gpu = self._gpu
+        if int(check(cu.cuCtxGetCurrent(), "tell the current context")) != gpu.key:
+            check(cu.cuCtxPushCurrent(gpu.context), "enter its context")
+            self._pushed = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._pushed:
+            check(api().cuCtxPopCurrent(), "leave its context")
 
 
 class _StreamLease:

@@ -139,7 +139,10 @@ class Graph:
 
 
 def _kernel_params(node: Launch) -> Any:
-    params = api().CUDA_KERNEL_NODE_PARAMS()
+    """The driver's structure; it points to the node's parameters, so it stays right when they change."""
+    if node.raw is not None:
+        return node.raw
+    params = node.raw = api().CUDA_KERNEL_NODE_PARAMS()
     params.func = node.kernel.function
     params.gridDimX, params.gridDimY, params.gridDimZ = node.grid
     params.blockDimX, params.blockDimY, params.blockDimZ = node.block

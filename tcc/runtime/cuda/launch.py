@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,12 +124,18 @@ class Parameters:
             size = -(-size // align) * align
             offsets.append(size)
             size += len(value)
+        self.sizes = tuple(len(value) for value in values)
         self._memory = ctypes.create_string_buffer(size + _TENSOR_MAP_ALIGN)
         base = -(-ctypes.addressof(self._memory) // _TENSOR_MAP_ALIGN) * _TENSOR_MAP_ALIGN
-        for offset, value in zip(offsets, values, strict=True):
-            ctypes.memmove(base + offset, value, len(value))
-        self._addresses = (ctypes.c_void_p * max(len(values), 1))(*(base + offset for offset in offsets))
+        self._places = [base + offset for offset in offsets]
+        for index, value in enumerate(values):
+            self.put(index, value)
+        self._addresses = (ctypes.c_void_p * max(len(values), 1))(*self._places)
         self.address = ctypes.addressof(self._addresses)
+
+    def put(self, index: int, value: bytes) -> None:
+        """Gives a parameter another value of the same size."""
+        ctypes.memmove(self._places[index], value, len(value))
 
 
 @dataclass(slots=True)
@@ -144,6 +150,7 @@ class Launch:
     cooperative: bool
     pdl: bool
     parameters: Parameters
+    raw: Any = None  # the driver's structure for it, made by the graph once
 
 
 @dataclass(slots=True)
@@ -186,15 +193,24 @@ def resolve(op: Op, places: Places, kernels: Mapping[str, Kernel]) -> Node | Non
     cluster = _three(op["cluster"], symbols) if op.get("cluster") else None
     shared = evaluate(op.get("shared", 0), symbols)
     kernel.allow(shared, block[0] * block[1] * block[2], cluster[0] * cluster[1] * cluster[2] if cluster else 1)
-    values = [_pack(param, places, kernel.name) for param in op["params"]]
-    sizes = tuple(len(value) for value in values)
-    if sizes != kernel.parameters:
+    parameters = Parameters([_pack(param, places, kernel.name) for param in op["params"]])
+    if parameters.sizes != kernel.parameters:
         raise FailureError(
-            f"the kernel {kernel.name} takes parameters of {list(kernel.parameters)} bytes and gets {list(sizes)}."
+            f"the kernel {kernel.name} takes parameters of {list(kernel.parameters)} bytes "
+            f"and gets {list(parameters.sizes)}."
         )
-    return Launch(
-        kernel, grid, block, cluster, shared, bool(op.get("cooperative")), bool(op.get("pdl")), Parameters(values)
-    )
+    return Launch(kernel, grid, block, cluster, shared, bool(op.get("cooperative")), bool(op.get("pdl")), parameters)
+
+
+def rebind(node: Node | None, op: Op, parameters: Sequence[int], places: Places) -> None:
+    """Gives a resolved node the pointers of `places`: those of these parameters of a launch, all of a fill or copy."""
+    if isinstance(node, Launch):
+        for index in parameters:
+            node.parameters.put(index, _pack(op["params"][index], places, node.kernel.name))
+    elif isinstance(node, Fill):
+        node.pointer = places.at(op["dst"])
+    elif isinstance(node, Copy):
+        node.destination, node.source = places.at(op["dst"]), places.at(op["src"])
 
 
 def _three(exprs: Any, symbols: Mapping[str, int]) -> tuple[int, int, int]:

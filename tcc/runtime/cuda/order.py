@@ -31,12 +31,16 @@ def slot_of(buffers: Sequence[Op], buffer: int) -> Slot:
     return (space, entry["position"]) if space in ("input", "output") else (space, buffer)
 
 
-def slots_of(op: Op, buffers: Sequence[Op]) -> set[Slot]:
-    """The allocations whose address an op's parameters hold."""
-    if op["op"] == "launch":
-        places = [param.get("tensor_map", param) for param in op["params"]]
-        return {slot_of(buffers, place["buffer"]) for place in places if "buffer" in place}
-    return {slot_of(buffers, op[key]["buffer"]) for key in ("src", "dst") if key in op}
+def slots_of(op: Op, buffers: Sequence[Op]) -> dict[Slot, list[int]]:
+    """The allocations whose address an op's parameters hold, with the indices of those parameters (of a launch)."""
+    if op["op"] != "launch":
+        return {slot_of(buffers, op[key]["buffer"]): [] for key in ("src", "dst") if key in op}
+    slots: dict[Slot, list[int]] = {}
+    for index, param in enumerate(op["params"]):
+        place = param.get("tensor_map", param)
+        if "buffer" in place:
+            slots.setdefault(slot_of(buffers, place["buffer"]), []).append(index)
+    return slots
 
 
 def _extent(buffers: Sequence[Op], symbols: Mapping[str, int], buffer: int) -> Range:

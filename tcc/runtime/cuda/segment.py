@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tcc.runtime.cuda import order
 from tcc.runtime.cuda.driver import api, check
 from tcc.runtime.cuda.graph import Graph
-from tcc.runtime.cuda.launch import resolve
+from tcc.runtime.cuda.launch import Node, rebind, resolve
 from tcc.runtime.executor import LaunchTime
 from tcc.runtime.expr import symbols_of
 
@@ -28,11 +28,14 @@ class Segment:
         buffers = context.data.buffers
         self._ops: list[Op] = op["body"]
         self._graph = Graph(context.gpu)
-        self._users: dict[order.Slot, list[int]] = {}
+        self._nodes: list[Node | None] = []
+        self._users: dict[order.Slot, list[tuple[int, list[int]]]] = {}
         for index, (item, after) in enumerate(zip(self._ops, ordering(self._ops, context), strict=True)):
-            self._graph.add(resolve(item, context, context.kernels), after)
-            for slot in order.slots_of(item, buffers):
-                self._users.setdefault(slot, []).append(index)
+            node = resolve(item, context, context.kernels)
+            self._graph.add(node, after)
+            self._nodes.append(node)
+            for slot, parameters in order.slots_of(item, buffers).items():
+                self._users.setdefault(slot, []).append((index, parameters))
         self._graph.instantiate()
         self._graph.upload(context.stream)
         self._slots = sorted(slot for slot in self._users if slot not in (order.ARENA, order.WEIGHT))
@@ -45,9 +48,11 @@ class Segment:
             changed: set[int] = set()
             for slot, old, new in zip(self._slots, self._bound, bound, strict=True):
                 if old != new:
-                    changed.update(self._users[slot])
+                    for index, parameters in self._users[slot]:
+                        rebind(self._nodes[index], self._ops[index], parameters, context)
+                        changed.add(index)
             for index in changed:
-                self._graph.update(index, resolve(self._ops[index], context, context.kernels))
+                self._graph.update(index, self._nodes[index])
             self._bound = bound
         self._graph.launch(context.stream)
 
