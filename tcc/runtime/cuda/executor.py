@@ -20,7 +20,8 @@ from tcc.runtime.cuda.driver import api, check
 from tcc.runtime.cuda.launch import Kernel
 from tcc.runtime.cuda.modules import Modules
 from tcc.runtime.cuda.order import Slot
-from tcc.runtime.cuda.segment import Segment, symbols_in, time_segment
+from tcc.runtime.cuda.profile import time_segment
+from tcc.runtime.cuda.segment import Segment, symbols_in
 from tcc.runtime.cuda.staging import Staging
 from tcc.runtime.dtypes import numpy_dtype
 from tcc.runtime.executor import Context, Executor, LaunchTime, Value, check_result

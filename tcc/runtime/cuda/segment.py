@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tcc.runtime.cuda import order
-from tcc.runtime.cuda.driver import api, check
 from tcc.runtime.cuda.graph import Graph
 from tcc.runtime.cuda.launch import Node, rebind, resolve
-from tcc.runtime.executor import LaunchTime
 from tcc.runtime.expr import symbols_of
 
 if TYPE_CHECKING:
@@ -66,36 +63,6 @@ def ordering(ops: Sequence[Op], context: CudaContext) -> list[list[int]]:
     if os.environ.get("TCC_CUDA_SERIAL") == "1":
         return [[index - 1] if index else [] for index in range(len(ops))]
     return order.predecessors(ops, context.data.buffers, context.symbols)
-
-
-def time_segment(op: Op, context: CudaContext) -> list[LaunchTime]:
-    """Runs the segment's ops one after another with an event after each, as one graph: no gaps for the host's sake.
-
-    A time is that from the end of the op before to the end of this one, and so holds about a microsecond of latency.
-    """
-    gpu, ops = context.gpu, op["body"]
-    events = [gpu.event(timing=True) for _ in range(len(ops) + 1)]
-    graph = Graph(gpu)
-    try:
-        last = graph.add_event(events[0])
-        for item, event in zip(ops, events[1:], strict=True):
-            last = graph.add_event(event, [graph.add(resolve(item, context, context.kernels), [last])])
-        graph.instantiate()
-        graph.upload(context.stream)
-        graph.launch(context.stream)
-        gpu.synchronize(context.stream)
-        times = [
-            float(check(api().cuEventElapsedTime(start, stop), "tell the time between events")) * 1e-3
-            for start, stop in itertools.pairwise(events)
-        ]
-    finally:
-        graph.close()
-        for event in events:
-            check(api().cuEventDestroy(event), "destroy an event")
-    return [
-        LaunchTime(item.get("kernel", item["op"]), item["op"], seconds, tuple(item.get("loc", ())), op["name"])
-        for item, seconds in zip(ops, times, strict=True)
-    ]
 
 
 def symbols_in(op: Op, buffers: Sequence[Op]) -> tuple[str, ...]:

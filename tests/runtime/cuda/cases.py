@@ -360,7 +360,8 @@ def test_profile_names_every_op(program):
     engine = branching(program)
     rows = engine.profile({"x": ramp(start=1)})
     assert [row.name for row in rows] == ["below", "scale", "add", "bump"]
-    assert all(row.seconds > 0 for row in rows)
+    assert all(row.seconds >= 0 for row in rows)
+    assert sum(row.seconds for row in rows) > 0
     assert rows[0].loc == ("below_node",)
     np.testing.assert_array_equal(engine(ramp(start=-1))["y"], 10 * ramp(start=-1) + ramp())
 

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from tcc.runtime.cuda import device, driver
+from tcc.runtime.cuda import device, driver, profile
 from tests.runtime.cuda import engines
 from tests.runtime.cuda.fake_driver import FakeDriver
 
@@ -19,6 +19,7 @@ def fake(monkeypatch, request):
     monkeypatch.setattr(driver, "_api", made)
     monkeypatch.setattr(device, "_gpus", {})
     monkeypatch.setattr(device, "_primary", {})
+    monkeypatch.setattr(profile, "_costs", {})
     yield made
     gc.collect()
 

@@ -39,6 +39,20 @@ def test_buffers_rotate_and_repeats_are_ordered(fake, program):
     assert fake.live == {}
 
 
+def test_a_profile_is_one_graph_and_its_calibration_is_kept(fake, program):
+    p = program()
+    x, t, y = p.input("x", [N]), p.temp([N]), p.output("y", [N])
+    p.segment(p.scale(t, x, 2, N), p.bump(t, 1, N), p.scale(y, t, 3, N))
+    engine = p.engine()
+    for graphs in (3, 1):
+        before = fake.instantiated
+        rows = engine.profile([ramp()])
+        assert [(row.name, row.op) for row in rows] == [("scale", "launch"), ("bump", "launch"), ("scale", "launch")]
+        assert fake.instantiated - before == graphs
+        # The fake's clock ticks at every event, so nearly all of a tick is the event's.
+        assert all(0 <= row.seconds < 0.1e-6 for row in rows)
+
+
 def test_repeats_fill_the_time_asked_for(fake, program):
     engine = affine(program)
     short = Timer(engine, [ramp()], seconds=1e-9)
