@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import defs
@@ -32,15 +33,15 @@ class Functions:
 
     def schema_function(self, op: str, domain: str, opset: int) -> defs.OpSchema | None:
         """The declaration of an operator that has a function body at an opset, whether or not it depends on context."""
-        schema = self.schema(op, domain, opset)
+        schema: Any = self.schema(op, domain, opset)
         if schema is None or not (schema.has_function or schema.has_context_dependent_function):
             return None
         return schema
 
     def body(
-        self, schema: defs.OpSchema, node: onnx.NodeProto, opset: int, operands: Sequence[Value | None]
+        self, schema: Any, node: onnx.NodeProto, opset: int, operands: Sequence[Value | None]
     ) -> onnx.FunctionProto | None:
-        """The body of an operator's function for these operands; None if it has none for this opset."""
+        """The function body that a declaration has for these operands; None if it has none at this opset."""
         if schema.has_function:
             versions = [v for v in schema.function_opset_versions if v <= opset] or schema.function_opset_versions[:1]
             return _parse(schema.get_function_with_opset_version(max(versions)))
