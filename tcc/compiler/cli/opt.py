@@ -155,7 +155,7 @@ def make_context(module: ModuleOp) -> PassContext:
 
 def _main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
-    _register_passes()
+    register_passes()
     if args.list_passes:
         _list_passes(args.json)
         return 0
@@ -212,7 +212,7 @@ def _one(args: argparse.Namespace, text: str, manager: PassManager) -> str:
     return json.dumps({"ir": printed, "pipeline": module.pipeline, "remarks": rows}, ensure_ascii=False) + "\n"
 
 
-def _register_passes() -> None:
+def register_passes() -> None:
     """Make the compiler's own passes known beside those of `tcc.passes`."""
     import tcc.compiler.phases
 
