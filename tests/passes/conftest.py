@@ -220,7 +220,9 @@ def filecheck(options: list[str], text: str) -> tuple[bool, str]:
     report = io.StringIO()
     with redirect_stderr(report), redirect_stdout(report):
         opts = parse_argv_options(["filecheck", *options])
-        matcher = Matcher(opts, FInput("<output>", text), Parser.from_opts(opts))
+        matcher = Matcher(
+            opts, FInput("<output>", text if text.endswith("\n") else text + "\n"), Parser.from_opts(opts)
+        )
         matcher.stderr = report
         code = matcher.run()
     return code != 0, report.getvalue()
