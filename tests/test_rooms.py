@@ -24,7 +24,19 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "compiler": (
         {"reference", "ir", "passes", "codegen", "runtime"},
-        {"numpy", "ml_dtypes", "onnx", "rich", "lark", "networkx", "safetensors", "llvmlite", "cuda", "nvidia"},
+        {
+            "numpy",
+            "ml_dtypes",
+            "onnx",
+            "google.protobuf",
+            "rich",
+            "lark",
+            "networkx",
+            "safetensors",
+            "llvmlite",
+            "cuda",
+            "nvidia",
+        },
     ),
 }
 # Files directly under tcc/: the error classes import nothing; the package and its faces may reach every room.
