@@ -11,6 +11,7 @@ from typing import Any
 from tcc.compiler import phases
 from tcc.compiler.emit_engine import build_engine
 from tcc.compiler.engine_writer import EngineContent, to_bytes
+from tcc.compiler.frontend.constants import read_constants
 from tcc.compiler.frontend.importer import load_onnx
 from tcc.compiler.options import Options
 from tcc.compiler.phases.pipelines import pipelines
@@ -98,5 +99,4 @@ def restore_constants(module: ModuleOp) -> None:
         raise InputError(
             f"the module names {len(missing)} constants of {path}, which is gone; put it back or give --constants"
         )
-    imported = load_onnx(path, None)
-    module.resources.merge(imported.module.resources)
+    module.resources.merge(read_constants(path))

@@ -122,16 +122,15 @@ def load_module(path: str, constants: Sequence[str] = (), text: str | None = Non
 
 
 def model_constants(path: str) -> Callable[[str], Any]:
-    """A source of constants that imports the model at `path` when it is first asked."""
+    """A source of constants that reads the model at `path` when it is first asked."""
 
     @cache
     def store() -> Any:
-        from tcc.compiler.frontend.importer import load_onnx
+        from tcc.compiler.frontend.constants import read_constants
 
         if not Path(path).exists():
             raise InputError(f"a constant of the module is in {path}, which is gone; put it back or give --constants")
-        imported = load_onnx(path)
-        return imported.module.resources
+        return read_constants(path)
 
     def find(sha256: str) -> Any:
         from tcc.ir.attributes import Resource
