@@ -154,12 +154,16 @@ class Printer:
     def _regions(self, line: str, op: Op, indent: int) -> str:
         if not op.regions:
             return line
+        # Names inside an isolated op are its own: what is printed before it does not change how it prints.
+        kept = (set(self._used), self._next) if getattr(type(op), "isolated", False) else None
         line += " ("
         for i, r in enumerate(op.regions):
             line += ("" if i == 0 else ", ") + "{"
             self._lines.append(line)
             self._region(r, indent)
             line = "  " * indent + "}"
+        if kept is not None:
+            self._used, self._next = kept
         return line + ")"
 
     def _region(self, region: Region, indent: int) -> None:

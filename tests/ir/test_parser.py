@@ -173,3 +173,10 @@ def test_a_megabyte_takes_seconds():
     assert len(big) > 1_000_000
     assert sum(1 for _ in block.ops) == 7000
     assert seconds < 15  # 1.3 s on an idle core; the limit only has to catch what is not linear
+
+
+def test_what_is_printed_before_a_function_does_not_change_its_text():
+    one = parse(func(RELU, RETURN))
+    two = parse(func(RELU, f"%2 = graph.exp(%r) : ({T}) -> {T}", RETURN, name="first") + func(RELU, RETURN))
+    alone, beside = (print_op(m).split('sym_name = "main"')[1] for m in (one, two))
+    assert alone == beside
