@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,13 @@ GRAPHS_PER_SEGMENT = 16
 
 
 class CudaExecutor(Executor):
-    """An engine on the GPU of the thread's CUDA context, or the first one; FailureError where it does not fit there."""
+    """An engine on the GPU of the thread's CUDA context, or the first one; FailureError where it does not fit there.
+
+    `poison` is a byte that fills the arena, pool buffers and outputs before every run, to find what an engine reads or
+    leaves unwritten (0xFF makes floats NaN); None, as in ordinary use, fills nothing.
+    """
+
+    poison: int | None = None
 
     def __init__(self, data: EngineData) -> None:
         super().__init__(data)
@@ -131,6 +137,34 @@ class CudaContext(ProgramContext):
                 self._busy = False
                 raise
 
+    def bind(
+        self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]
+    ) -> Callable[[], None]:
+        """A call of `run` with these arguments; where nothing has to be copied it only launches graphs."""
+        if not self._copy_free(inputs, outputs):
+            return super().bind(inputs, outputs, symbols)
+        gpu = self.gpu
+        with gpu.active():
+            self.symbols = dict(symbols)
+            self.begin(inputs, outputs)
+            graphs = [self._graph(op) for op in self.data.schedule]
+
+        def call() -> None:
+            with gpu.active():
+                self._enter(gpu.stream())
+                for graph in graphs:
+                    graph.launch(self)
+                self._leave(inputs)
+
+        return call
+
+    def _copy_free(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> bool:
+        segments = all(op["op"] == "segment" for op in self.data.schedule)
+        return segments and self.executor.poison is None and all(map(self._in_place, (*inputs, *outputs)))
+
+    def _in_place(self, value: Value | None) -> bool:
+        return value is not None and value.device != "cpu" and value.pointer % self._align == 0
+
     def result(self, index: int, inputs: Sequence[Value], into: Value | None = None) -> Value:
         facts = self.data.outputs[index]
         buffer = facts["buffer"]
@@ -170,13 +204,16 @@ class CudaContext(ProgramContext):
     # The primitives of ProgramContext.
 
     def begin(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> None:
-        stream = self.gpu.stream()
-        if self._busy and stream != self.stream:
-            check(api().cuStreamWaitEvent(stream, self._done, 0), "wait for the call before")
-        self.stream = stream
-        self._place_arena(evaluate(self.data.arena["bytes"], self.symbols))
+        self._enter(self.gpu.stream())
+        arena = evaluate(self.data.arena["bytes"], self.symbols)
+        self._place_arena(arena)
         self._place_inputs(inputs)
         self._place_outputs(outputs)
+        if self.executor.poison is not None:
+            self._poison(self.arena, arena)
+            for facts, pointer in zip(self.data.outputs, self.output_pointers, strict=True):
+                if self.data.buffers[facts["buffer"]]["space"] == "output":
+                    self._poison(pointer, self.nbytes(facts["buffer"]))
 
     def finish(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> None:
         for value, source in self._copies_out:
@@ -195,13 +232,13 @@ class CudaContext(ProgramContext):
                 for value, offset in self._block_out:
                     self._out.get(offset, value.pointer, value.nbytes)
         else:
-            self._mark()
-            for value in inputs:
-                # Its memory is freed in the order of its own stream.
-                if isinstance(value.owner, DeviceArray):
-                    self.gpu.join(value.owner.stream, self.stream)
+            self._leave(inputs)
 
     def segment(self, op: Op) -> None:
+        self._graph(op).launch(self)
+
+    def _graph(self, op: Op) -> Segment:
+        """The segment's graph for the symbols' values now."""
         key = id(op)
         names = self._symbols_in.get(key)
         if names is None:
@@ -216,13 +253,16 @@ class CudaContext(ProgramContext):
             graph = graphs[values] = Segment(op, self)
         elif len(graphs) > 1:
             graphs.move_to_end(values)
-        graph.launch(self)
+        return graph
 
     def time_segment(self, op: Op) -> list[LaunchTime]:
         return time_segment(op, self)
 
     def allocate(self, nbytes: int) -> int:
-        return self.gpu.allocate_ordered(nbytes, self.stream, "a buffer whose size data decides")
+        pointer = self.gpu.allocate_ordered(nbytes, self.stream, "a buffer whose size data decides")
+        if self.executor.poison is not None:
+            self._poison(pointer, nbytes)
+        return pointer
 
     def free(self, pointer: int) -> None:
         self.gpu.release_ordered(pointer, self.stream)
@@ -247,6 +287,22 @@ class CudaContext(ProgramContext):
 
     # Placing a call's memory.
 
+    def _enter(self, stream: int) -> None:
+        if self._busy and stream != self.stream:
+            check(api().cuStreamWaitEvent(stream, self._done, 0), "wait for the call before")
+        self.stream = stream
+
+    def _leave(self, inputs: Sequence[Value]) -> None:
+        self._mark()
+        for value in inputs:
+            # Its memory is freed in the order of its own stream.
+            if isinstance(value.owner, DeviceArray):
+                self.gpu.join(value.owner.stream, self.stream)
+
+    def _poison(self, pointer: int, nbytes: int) -> None:
+        if nbytes:
+            check(api().cuMemsetD8Async(pointer, self.executor.poison, nbytes, self.stream), "poison memory")
+
     def _place_arena(self, nbytes: int) -> None:
         if nbytes <= self._arena_bytes:
             return
@@ -260,7 +316,7 @@ class CudaContext(ProgramContext):
     def _place_inputs(self, inputs: Sequence[Value]) -> None:
         staged: list[int] = []
         for index, value in enumerate(inputs):
-            if value.device != "cpu" and value.pointer % self._align == 0:
+            if self._in_place(value):
                 self.input_pointers[index] = value.pointer
             else:
                 staged.append(index)
@@ -293,7 +349,7 @@ class CudaContext(ProgramContext):
             entry = self.data.buffers[self.data.outputs[index]["buffer"]]
             if entry["space"] != "output":
                 continue
-            if value is not None and value.device != "cpu" and value.pointer % self._align == 0:
+            if value is not None and self._in_place(value):
                 self.output_pointers[index] = value.pointer
             else:
                 blocked.append(index)

@@ -116,6 +116,34 @@ def test_bind_host_and_device(program):
     assert bound()["y"] is bound.outputs["y"]
 
 
+def test_a_bound_call_follows_its_inputs(program):
+    """Bound calls in a row: each reads what the one before wrote."""
+    engine = affine(program)
+    a, b = on_device(engine, ramp()), on_device(engine, np.zeros(N, np.float32))
+    there, back = engine.bind({"x": a}, {"y": b}), engine.bind({"x": b}, {"y": a})
+    for call in (there, back, there):
+        call()
+    want = ramp()
+    for _ in range(3):
+        want = 3 * (want + 2 * ramp())
+    np.testing.assert_array_equal(b.numpy(), want)
+
+
+def test_poison_shows_what_is_not_written(program):
+    p = program()
+    x, t, y, z = p.input("x", [N]), p.temp([N]), p.output("y", [N]), p.output("z", [N])
+    p.segment(p.scale(y, x, 2, N), p.scale(z, t, 1, 10))
+    engine = p.engine()
+    engine.executor.poison = 0xFF
+    for inputs in ([ramp()], [on_device(engine, ramp())]):
+        result = {name: np.asarray(value) for name, value in engine.run(inputs).items()}
+        np.testing.assert_array_equal(result["y"], 2 * ramp())
+        assert np.isnan(result["z"]).all()
+    clean = affine(program)
+    clean.executor.poison = 0xFF
+    np.testing.assert_array_equal(clean(ramp())["y"], expected(ramp()))
+
+
 def test_an_unaligned_device_input_is_copied(program):
     engine = affine(program, n=100)
     whole = on_device(engine, ramp(200))

@@ -254,6 +254,11 @@ class FakeDriver:
             self._queue_copy(int(destination), int(source), nbytes, stream)
         return (OK,)
 
+    def cuMemsetD8Async(self, pointer, value, nbytes, stream):
+        with self._lock:
+            self.stream(stream).add(lambda: ctypes.memset(int(pointer), value, nbytes))
+        return (OK,)
+
     def cuMemcpy2DAsync(self, copy, stream):
         facts = (int(copy.dstDevice), copy.dstPitch, int(copy.srcDevice), copy.srcPitch, copy.WidthInBytes, copy.Height)
         assert facts[3] >= facts[4]
