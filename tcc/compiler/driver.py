@@ -18,6 +18,7 @@ from tcc.compiler.phases.pipelines import pipelines
 from tcc.compiler.targets import resolve_target
 from tcc.errors import InputError
 from tcc.ir.module import ModuleOp
+from tcc.ir.rewriter import Decisions
 from tcc.passes.base import PassContext
 from tcc.passes.dump import named_resources
 from tcc.passes.manager import PassManager
@@ -73,9 +74,11 @@ def engine_content(module: ModuleOp, context: PassContext, manager: PassManager)
     return build_engine(module, context.target, str(meta.get("name", "model")))
 
 
-def compile_model(source: Any, options: Options, manager: PassManager | None = None) -> EngineContent:
-    """The engine of an ONNX model."""
-    context = PassContext()
+def compile_model(
+    source: Any, options: Options, manager: PassManager | None = None, decisions: Decisions | None = None
+) -> EngineContent:
+    """The engine of an ONNX model; what was decided on the way is added to `decisions`."""
+    context = PassContext(decisions=Decisions() if decisions is None else decisions)
     module = import_model(source, options, context)
     whole = context_for(module, options)
     whole.decisions = context.decisions
