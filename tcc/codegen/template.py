@@ -249,7 +249,8 @@ def template(cls: TemplateClass) -> TemplateClass:
     """Class decorator: register one instance under the template's name."""
     if cls.name in TEMPLATES:
         raise ValueError(f"the template {cls.name} is registered twice")
-    TEMPLATES[cls.name] = cls()
+    made: Template = cls()
+    TEMPLATES[cls.name] = made
     return cls
 
 

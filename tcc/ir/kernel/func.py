@@ -8,12 +8,14 @@ SSA form, and where their bytes lie is told by the attributes that `alias` and `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from tcc.ir.core import Op
 from tcc.ir.declare import (
     ANY,
     DICT,
     DOMAIN,
+    INT,
     INTS,
     MAP,
     RESOURCE,
@@ -32,7 +34,12 @@ from tcc.ir.declare import (
 from tcc.ir.kernel.anchors import Anchor
 from tcc.ir.types import I64, ScalarType, TensorType, Type
 
-BOOLS: Kind[tuple[bool, ...]] = Kind("bools", lambda v: isinstance(v, tuple) and all(isinstance(x, bool) for x in v))
+
+def _are_bools(v: Any) -> bool:
+    return isinstance(v, tuple) and all(isinstance(x, bool) for x in cast("tuple[Any, ...]", v))
+
+
+BOOLS: Kind[tuple[bool, ...]] = Kind("bools", _are_bools)
 
 
 @register
@@ -188,7 +195,7 @@ class Assemble(Op):
 
     name = "kernel.assemble"
     parts = Variadic()
-    axis = Attr(Kind("int", lambda v: isinstance(v, int)))
+    axis = Attr(INT)
     offsets = Attr(INTS)
     y = Result()
 

@@ -120,7 +120,7 @@ class _Lowering:
     def group(self, fused: Fused, block: Block) -> Sequence[Value]:
         inner = [op for op in fused.block.ops if not isinstance(op, GraphYield)]
         if len(inner) == 1 and len(fused.results) == 1:
-            outer = dict(zip(fused.block.args, fused.operands, strict=True))
+            outer: dict[Value, Value] = dict(zip(fused.block.args, fused.operands, strict=True))
             view = self.view(inner[0], outer, block)
             if view is not None:
                 return [view]
