@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract between the tuner and everything that can turn a problem into code.
 
-A template is a class with `matches` (anchor classes), `needs` (target features), a `space`, named constraints, a default
-config, a cost model, packings of constants, and `emit`. The tuner sees only this; it is the same for CUDA, LLVM and
-libraries. Importing a module of `tcc.codegen.cuda.templates` or `tcc.codegen.llvm.templates` registers its templates.
+A template is a class with `matches` (anchor classes), `needs` (target features), a `space`, named constraints, a
+default config, a cost model, packings of constants, and `emit`. The tuner sees only this; it is the same for CUDA, LLVM
+and libraries. Importing a module of `tcc.codegen.cuda.templates` or `tcc.codegen.llvm.templates` registers its templates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -249,8 +249,7 @@ def template(cls: TemplateClass) -> TemplateClass:
     """Class decorator: register one instance under the template's name."""
     if cls.name in TEMPLATES:
         raise ValueError(f"the template {cls.name} is registered twice")
-    made: Template = cls()
-    TEMPLATES[cls.name] = made
+    TEMPLATES[cls.name] = cast(Template, cls())
     return cls
 
 
@@ -264,7 +263,7 @@ def load_templates(kind: str) -> tuple[Template, ...]:
 
 
 def candidates(problem: Func, target: Target) -> list[tuple[Template, str | None]]:
-    """Every template of the target's kind that matches the problem's anchor: (template, why it is not usable or None)."""
+    """Every template of the target's kind that matches the problem's anchor, with why it is not usable (or None)."""
     anchors = problem.anchors()
     if len(anchors) != 1:
         return []
