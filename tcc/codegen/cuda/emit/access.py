@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tcc.codegen.cuda.emit.dtypes import codec, literal
-from tcc.codegen.cuda.emit.index import c_index
+from tcc.codegen.cuda.emit.index import c_index, rewrite
 from tcc.ir.attributes import IndexMap
 from tcc.ir.expr import Dim, Ranges, Sym, add, bounds, mod, mul, split, substitute, symbols
 from tcc.ir.types import DType, TensorType
@@ -64,9 +64,13 @@ class Access:
         step = add(substitute(mine, {dim: add(Sym(dim), 1)}, self.ranges), mul(mine, -1))
         return step if isinstance(step, int) else None
 
-    def pattern(self, dim: str, width: int) -> Pattern:
-        """What reading `width` consecutive points along dim, from a multiple of width, is: one aligned vector, one
-        element for all, or anything."""
+    def neighbours(self, dim: str) -> bool:
+        """Whether consecutive points along dim are mostly consecutive in memory."""
+        return self.stride(dim) == 1 or self.pattern(dim, 2, anywhere=True) == "vector"
+
+    def pattern(self, dim: str, width: int, anywhere: bool = False) -> Pattern:
+        """What reading `width` consecutive points along dim, from a multiple of width, is: one aligned vector (with
+        `anywhere`: aligned or not), one element for all, or anything."""
         if dim not in self.symbols:
             return "broadcast"
         q, r = Sym("q__"), Sym("r__")
@@ -76,13 +80,14 @@ class Access:
         ranges = {**self.ranges, "q__": (0, hi // width - 1), "r__": (0, width - 1)}
         env = {dim: add(mul(q, width), r)}
         for g in self.guards:
-            if "r__" in symbols(substitute(g.expr, env, ranges)):
+            if "r__" in symbols(rewrite(g.expr, env, ranges)):
                 return "scalar"
-        mine, rest = split(substitute(self.offset, env, ranges), ["r__"])
+        mine, rest = split(rewrite(self.offset, env, ranges), ["r__"])
         if mine == 0:
             return "broadcast"
         size = width * self.dtype.bytes
         aligned = self.align % min(size, 16) == 0 and mod(rest, min(width, 16 // self.dtype.bytes)) == 0
+        aligned = aligned or anywhere
         fits = size in (1, 2, 4, 8) or size % 16 == 0
         return "vector" if mine == r and aligned and fits else "scalar"
 

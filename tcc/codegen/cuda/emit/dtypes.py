@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """C++ names of element types, and literals.
 
-Each type is a struct of `types.cuh`: `tcc::f16::mem` is what lies in memory (`__half`), `tcc::f16::reg` what code computes
-with (`float`). Floats narrower than f32 are computed with in f32 and rounded when stored.
+Each type is a struct of `types.cuh`: `tcc::f16::mem` is what lies in memory (`__half`), `tcc::f16::reg` what code
+computes with (`float`). Floats narrower than f32 are computed with in f32 and rounded when stored.
 """
 
 from __future__ import annotations

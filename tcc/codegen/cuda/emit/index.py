@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 
-from tcc.ir.expr import Binary, Dim, Ranges, Sum, Sym, bounds
+from tcc.ir.expr import Binary, Dim, Ranges, Sum, Sym, add, bounds, floordiv, maximum, minimum, mod, mul
 
 _MAX32 = (1 << 31) - 1
 
@@ -41,6 +42,56 @@ def c_index(e: Dim, env: Mapping[str, str], ranges: Ranges, wide: bool | None = 
     if wide is None:
         wide = not fits32(e, ranges)
     return _Writer(env, ranges, wide).text(e)
+
+
+def rewrite(e: Dim, env: Mapping[str, Dim], ranges: Ranges) -> Dim:
+    """e with symbols replaced, and divisions freed of small remainders: (8q + r) mod 24 is 8 (q mod 3) + r for r < 8."""
+    if isinstance(e, int):
+        return e
+    if isinstance(e, Sym):
+        return env.get(e.name, e)
+    if isinstance(e, Binary):
+        lhs, rhs = rewrite(e.lhs, env, ranges), rewrite(e.rhs, env, ranges)
+        if e.op in ("min", "max"):
+            return (minimum if e.op == "min" else maximum)(lhs, rhs, ranges)
+        plain = (floordiv if e.op == "floordiv" else mod)(lhs, rhs, ranges)
+        if not isinstance(rhs, int) or rhs <= 0 or not isinstance(plain, Binary | Sum):
+            return plain
+        whole, small, unit = _split_small(lhs, rhs, ranges)
+        if unit == 1:
+            return plain
+        quotient, divisor = floordiv(whole, unit), rhs // unit
+        if e.op == "floordiv":
+            return floordiv(quotient, divisor, ranges)
+        return add(mul(mod(quotient, divisor, ranges), unit), small)
+    assert isinstance(e, Sum)
+    out: Dim = e.const
+    for atoms, coefficient in e.terms:
+        term: Dim = coefficient
+        for atom in atoms:
+            term = mul(term, rewrite(atom, env, ranges))
+        out = add(out, term)
+    return out
+
+
+def _split_small(e: Dim, divisor: int, ranges: Ranges) -> tuple[Dim, Dim, int]:
+    """(whole, small, unit) with e = whole + small, unit dividing divisor and whole, and 0 ≤ small < unit; unit is 1
+    where there is no such split."""
+    if not isinstance(e, Sum):
+        return e, 0, 1
+    units = sorted({gcd(c, divisor) for _, c in e.terms}, reverse=True)
+    for unit in units:
+        small: Dim = e.const % unit
+        for atoms, c in e.terms:
+            if c % unit:
+                term: Dim = c
+                for atom in atoms:
+                    term = mul(term, atom)
+                small = add(small, term)
+        lo, hi = bounds(small, ranges)
+        if unit > 1 and lo >= 0 and hi < unit:
+            return add(e, mul(small, -1)), small, unit
+    return e, 0, 1
 
 
 class _Writer:

@@ -71,12 +71,12 @@ class Unit:
         for name, members in (flat or {}).items():
             sizes = [(d, domain.int_extent(d)) for d in members]
             self.extents[name] = _product(sizes)
-            self.env.update({sizes[0][0]: Sym(name)} if len(sizes) == 1 else flatten(sizes, name))
+            self.env.update(flatten(sizes, name))
             taken.update(members)
         for d in domain.names:
             if d not in taken:
                 self.extents[d] = domain.int_extent(d)
-                self.env[d] = Sym(d)
+                self.env[d] = Sym(d) if self.extents[d] > 1 else 0
         self.ranges = {d: (0, max(e - 1, 0)) for d, e in self.extents.items()}
         self.pdl = "pdl" in target.features
         self._defines: list[str] = []
@@ -145,6 +145,10 @@ class Unit:
                 self._defines.append(f"constexpr {'int' if abs(value) < 2**31 else 'long long'} {name} = {value};")
             else:
                 self._defines.append(f"using {name} = {value};")
+
+    def macro(self, **values: int | str) -> None:
+        """Preprocessor macros, for what templates test with `#if`."""
+        self._defines += [f"#define {name} {value}" for name, value in values.items()]
 
     def add(self, text: str) -> None:
         """Adds a generated device function."""
@@ -315,7 +319,7 @@ class Unit:
         for region in self.anchor.regions:
             for op in region.block.ops:
                 used |= {v.type.dtype.name for v in (*op.results, *op.operands) if isinstance(v.type, ScalarType)}
-        head = [f"// {self.entry}: {self.anchor.name} over {self.anchor.domain.text()}"]
+        head = [f"// {self.entry}: {self.anchor.name} over {self.anchor.domain.text()}", "#pragma nv_diag_suppress 177"]
         for name, header in (("f16", "cuda_fp16.h"), ("bf16", "cuda_bf16.h")):
             if name in used:
                 head += [f"#include <{header}>", f"#define TCC_USE_{name.upper()}"]
@@ -332,7 +336,7 @@ class Unit:
         members += [(f"{codec(t.dtype)}::mem*", f"r{i}") for i, t in enumerate(self.result_types)]
         members += [(f"{codec(d)}::mem*", f"w{i}") for i, d in enumerate(self._work_types)]
         lines = ["struct Args {", *(f"  {t} {n};" for t, n in members), "};"]
-        lines.append(f"#define TCC_ENTRY {self.entry}")
+        lines.append(f"#define TCC_ENTRY {self.entry}\n#define TCC_ENTRY_FINISH {self.entry}_finish")
         lines.append(f"#define TCC_PARAMS {', '.join(f'{t} {n}' for t, n in members)}")
         lines.append(f"#define TCC_ARGS const Args args{{{', '.join(n for _, n in members)}}}")
         return "\n".join(lines)

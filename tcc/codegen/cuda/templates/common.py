@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tcc.codegen.template import Config, Template, rows_of
 from tcc.ir.kernel import Attention, Contraction, Func, Reduce
 from tcc.ir.targets import Target
 from tcc.ir.types import STRING, TensorType
@@ -66,6 +67,14 @@ def flops(problem: Func) -> float:
 def memory_seconds(problem: Func, target: Target) -> float:
     """Time to move every operand and result once."""
     return traffic(problem) / target.memory_rate
+
+
+def cheapest(template: Template, problem: Func, target: Target) -> Config | None:
+    """The legal config of the least estimated cost; None where none is legal."""
+    columns, _ = template.legal_columns(problem, target)
+    if columns and not len(next(iter(columns.values()))):
+        return None
+    return rows_of(columns)[int(np.argmin(template.cost(problem, columns, target)))]
 
 
 def ceil_div(a: Any, b: Any) -> Any:
