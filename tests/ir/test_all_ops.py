@@ -12,8 +12,9 @@ from tcc.ir.dialects import load_all
 from tcc.ir.expr import Sym
 from tcc.ir.module import module as new_module
 from tcc.ir.parser import parse
-from tcc.ir.printer import Printer, print_op
+from tcc.ir.printer import print_op
 from tcc.ir.types import F16, F32, I64, ScalarType, TensorType
+from tests.ir.mlir_shape import shape, shape_of_xdsl
 
 load_all()
 N = Sym("n")
@@ -86,42 +87,3 @@ def test_text_reads_back(name: str, full: bool):
 def test_generic_form_is_mlir(name: str):
     module = wrapped(instance(name, True))
     assert shape_of_xdsl(print_op(module, generic=True)) == shape(module)
-
-
-def shape(op: Op, numbers: dict[object, int] | None = None) -> list[object]:
-    """Names, SSA edges as numbers, attribute names, block arguments and regions of an op, as nested lists."""
-    seen = {} if numbers is None else numbers
-    operands = [seen[v] for v in op.operands]
-    shown = sorted(Printer().attributes(op))
-    blocks = []
-    for region in op.regions:
-        for block in region.blocks:
-            args = [seen.setdefault(a, len(seen)) for a in block.args]
-            blocks.append([args, [shape(o, seen) for o in block.ops]])
-    results = [seen.setdefault(r, len(seen)) for r in op.results]
-    return [op.name, operands, results, shown, blocks]
-
-
-def shape_of_xdsl(text: str) -> list[object]:
-    """The same of what xDSL reads, unregistered dialects allowed."""
-    from xdsl.context import Context
-    from xdsl.dialects.builtin import Builtin
-    from xdsl.parser import Parser
-
-    context = Context(allow_unregistered=True)
-    context.load_dialect(Builtin)
-    seen: dict[object, int] = {}
-
-    def walk(op) -> list[object]:
-        operands = [seen[v] for v in op.operands]
-        attrs = dict(op.attributes)
-        name = attrs.pop("op_name__").data if op.name == "builtin.unregistered" else op.name
-        blocks = []
-        for region in op.regions:
-            for block in region.blocks:
-                args = [seen.setdefault(a, len(seen)) for a in block.args]
-                blocks.append([args, [walk(o) for o in block.ops]])
-        results = [seen.setdefault(r, len(seen)) for r in op.results]
-        return [name, operands, results, sorted(attrs), blocks]
-
-    return walk(Parser(context, text).parse_module())
