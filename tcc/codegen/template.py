@@ -3,7 +3,7 @@
 
 A template is a class with `matches` (anchor classes), `needs` (target features), a `space`, named constraints, a
 default config, a cost model, packings of constants, and `emit`. The tuner sees only this; it is the same for CUDA, LLVM
-and libraries. Importing a module of `tcc.codegen.cuda.templates` or `tcc.codegen.llvm.templates` registers its templates.
+and libraries. Importing a module of `tcc.codegen.cuda.templates` or `.llvm.templates` registers its templates.
 """
 
 from __future__ import annotations
