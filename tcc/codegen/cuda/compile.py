@@ -151,7 +151,7 @@ def compile_cuda(
     if f"sm_{re.sub('[^0-9]', '', arch)}" not in supported_archs():
         known = ", ".join(supported_archs())
         raise InputError(f"NVRTC {'.'.join(map(str, nvrtc_version()))} does not compile for {arch}: it knows {known}.")
-    built = _compile(source, arch, name, [*flags, "--ptxas-options=-v", f"-I{include_dir()}"])
+    built = _compile(source, arch, name, [*flags, *_no_cache(), "--ptxas-options=-v", f"-I{include_dir()}"])
     if cache:
         _write_cache(path, built)
     return built
@@ -218,8 +218,20 @@ def parse_resources(log: str) -> dict[str, Resources]:
     return found
 
 
+@functools.cache
+def _no_cache() -> tuple[str, ...]:
+    """The option, where there is one, that keeps NVRTC from its own cache: a hit there says nothing of registers."""
+    nvrtc = _nvrtc()
+    program = _checked(nvrtc.nvrtcCreateProgram(b"", _PROGRAM.encode(), 0, None, None))
+    try:
+        (status,) = nvrtc.nvrtcCompileProgram(program, 1, [b"--no-cache"])
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+    return () if int(status) else ("--no-cache",)
+
+
 def _resources(log: str, cubin: bytes) -> dict[str, Resources]:
-    """What ptxas said; an NVRTC that does not pass that on leaves what the cubin says, which is nothing of spills."""
+    """What ptxas said; where NVRTC does not pass that on, what the cubin says, which is nothing of spills."""
     said = parse_resources(log)
     return said or {name: Resources(registers=r, stack=s) for name, (r, s) in kernel_registers(cubin).items()}
 

@@ -102,6 +102,7 @@ class Kernel:
 
 
 def _parameter_sizes(function: Any) -> tuple[int, ...]:
+    """Asks for one after another until there is none; compute-sanitizer lists that last answer as an API error."""
     cu = api()
     sizes: list[int] = []
     while True:
