@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from tcc.errors import InputError
 from tcc.ir.attributes import Attribute, Domain, IndexMap, Resource, frozen
 from tcc.ir.core import Op, OpResult, Region, Value
+from tcc.ir.expr import Expr
 from tcc.ir.types import DType, Type
 
 
@@ -184,7 +185,7 @@ STRS: Kind[tuple[str, ...]] = Kind("strs", _tuple_of(lambda v: isinstance(v, str
 DTYPE: Kind[DType] = Kind("dtype", lambda v: isinstance(v, DType))
 TYPE: Kind[Type] = Kind("type", lambda v: isinstance(v, Type))
 TYPES: Kind[tuple[Type, ...]] = Kind("types", _tuple_of(lambda v: isinstance(v, Type)))
-DIMS: Kind[tuple[Any, ...]] = Kind("dims", lambda v: isinstance(v, tuple))
+DIMS: Kind[tuple[Any, ...]] = Kind("dims", _tuple_of(lambda v: _is_int(v) or isinstance(v, Expr)))
 DOMAIN: Kind[Domain] = Kind("domain", lambda v: isinstance(v, Domain))
 MAP: Kind[IndexMap] = Kind("map", lambda v: isinstance(v, IndexMap))
 MAPS: Kind[tuple[IndexMap, ...]] = Kind("maps", _tuple_of(lambda v: isinstance(v, IndexMap)))

@@ -45,6 +45,8 @@ def _op(op: Op, scopes: list[set[Value]]) -> None:
     isolated = getattr(type(op), "isolated", False)
     inner = [] if isolated else scopes
     for region in op.regions:
+        if not region.blocks and getattr(type(op), "terminated_by", None) is not None:
+            raise IRError(f"{describe(op)}: a region has no block")
         for block in region.blocks:
             _block(block, inner, op)
     try:
