@@ -116,6 +116,5 @@ def target(name: str, cores: int = 2) -> Target:
         return cpu_target(name, cores, features, width, cpu)
     known = [*CUDA_TARGETS, *_LEVELS, "native", "cpu"]
     near = difflib.get_close_matches(name, known, 3)
-    raise InputError(
-        f"there is no target {name!r}; {'did you mean ' + ' or '.join(near) if near else 'targets are ' + ', '.join(known)}"
-    )
+    hint = f"did you mean {' or '.join(near)}?" if near else f"targets are {', '.join(known)}"
+    raise InputError(f"there is no target {name!r}; {hint}")
