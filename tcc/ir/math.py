@@ -29,7 +29,8 @@ def _unary(word: str, ulps: float, doc: str, f: Callable[[Array], Array]) -> typ
 
 
 def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    small = np.exp(-np.abs(x))  # never overflows, and keeps the digits of results near 0
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)
 
 
 Exp = _unary("exp", 4, "e^a.", np.exp)

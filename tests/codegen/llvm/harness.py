@@ -128,9 +128,8 @@ def place(t: TensorType, value: Array | None) -> tuple[Array, Array]:
     """(the bytes of a buffer of that type, the tensor as a view of it); gaps and unset elements are 0xFF."""
     raw = aligned(max(1, extent_of(t)) * t.dtype.bytes, 64, t.align % 64)
     raw[...] = 0xFF
-    base = raw.view(t.dtype.numpy) if t.dtype.bytes > 0 else raw
     strides = [int(s) * t.dtype.bytes for s in t.element_strides]  # pyright: ignore[reportArgumentType]
-    view = np.lib.stride_tricks.as_strided(base, t.static_shape, strides)
+    view = np.lib.stride_tricks.as_strided(raw.view(_bytes_of(t)), t.static_shape, strides).view(t.dtype.numpy)
     if value is not None:
         view[...] = value
     return raw, view

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from tcc.codegen.llvm.emit import memory
@@ -17,8 +18,23 @@ from tcc.codegen.llvm.emit.builder import Emitter
 from tcc.codegen.llvm.emit.convert import literal, spread
 from tcc.codegen.llvm.emit.values import I32, I64, Int, Val, lanes_of, vector
 from tcc.ir.attributes import IndexMap
-from tcc.ir.expr import Binary, Dim, Ranges, Sum, Sym, add, bounds, coefficient, mul, simplify, split, symbols
-from tcc.ir.types import TensorType
+from tcc.ir.expr import (
+    Binary,
+    Dim,
+    Ranges,
+    Sum,
+    Sym,
+    add,
+    bounds,
+    coefficient,
+    mul,
+    simplify,
+    split,
+    substitute,
+    symbols,
+)
+from tcc.ir.types import I64 as INDEX
+from tcc.ir.types import DType, TensorType
 
 
 @dataclass(frozen=True)
@@ -41,9 +57,18 @@ class Point:
         return replace(self, at={**self.at, dim: at}, dim=dim, lanes=lanes, mask=mask)
 
 
-def indices(e: Emitter, point: Point) -> dict[str, Int]:
-    """Every dim's coordinate, for `kernel.index`; a vector along the lanes' dim."""
-    return {name: _coordinate(e, point, name, I64) for name in point.at}
+def indices(e: Emitter, point: Point, dims: Mapping[str, Dim] | None = None, ranges: Ranges | None = None) -> Any:
+    """Every dim's coordinate, for `kernel.index`; a vector along the lanes' dim. `dims`: the domain's dims as
+    expressions over those of the point, where loops were merged."""
+    if dims is None:
+        return {name: _coordinate(e, point, name, I64) for name in point.at}
+    return {name: expr_at(e, expr, point, ranges or {}) for name, expr in dims.items()}
+
+
+def expr_at(e: Emitter, expr: Dim, point: Point, ranges: Ranges) -> Int:
+    """An expression of dims at the point: a vector where it mentions the lanes' dim."""
+    access = Access(None, Address(INDEX, expr, ranges))
+    return access.value(e, expr, point)
 
 
 def _coordinate(e: Emitter, point: Point, name: str, element: Any) -> Int:
@@ -107,39 +132,64 @@ def _fits_i32(expr: Dim, ranges: Ranges) -> bool:
     return True
 
 
-@dataclass
-class Access:
-    """One operand or result: the buffer's address, its type, the index map and the bounds of the domain's dims."""
+@dataclass(frozen=True)
+class Address:
+    """Where an operand or result is read or written, as expressions of domain dims: the element's `offset`, the
+    `guards` (index, extent) and `zero` conditions of a read that may be out of range, and its `fill`."""
 
-    pointer: Any
-    type: TensorType
-    map: IndexMap
-    ranges: dict[str, tuple[int, int]]
+    dtype: DType
+    offset: Dim
+    ranges: Ranges
+    guards: tuple[tuple[Dim, int], ...] = ()
+    zero: tuple[Dim, ...] = ()
+    fill: float | int | None = None
+    empty: bool = False
 
-    def __post_init__(self) -> None:
-        self.strides = tuple(int(s) for s in self.type.element_strides)  # pyright: ignore[reportArgumentType]
-        self.shape = self.type.static_shape
+    @staticmethod
+    def of(type: TensorType, access: IndexMap, ranges: Ranges) -> Address:
+        """The address that an index map gives in a tensor; extents and strides must be integers."""
         offset: Dim = 0
-        for index, stride in zip(self.map.results, self.strides, strict=True):
+        for index, stride in zip(access.results, type.element_strides, strict=True):
             offset = add(offset, mul(index, stride))
-        self.offset = simplify(offset, self.ranges)
         guards: list[tuple[Dim, int]] = []
-        if self.map.fill is not None:
-            for index, extent in zip(self.map.results, self.shape, strict=True):
-                low, high = bounds(index, self.ranges)
+        if access.fill is not None:
+            for index, extent in zip(access.results, type.static_shape, strict=True):
+                low, high = bounds(index, ranges)
                 if low < 0 or high >= extent:
-                    guards.append((index, extent))
-        self.guards = guards
-        self.zero = tuple(z for z in self.map.zero if z != 0)
+                    guards.append((simplify(index, ranges), extent))
+        return Address(
+            type.dtype,
+            simplify(offset, ranges),
+            ranges,
+            tuple(guards),
+            tuple(simplify(z, ranges) for z in access.zero if z != 0),
+            access.fill,
+            access.fill is not None and 0 in type.static_shape,
+        )
+
+    def substitute(self, env: Mapping[str, Dim], ranges: Ranges) -> Address:
+        """The address with dims replaced by expressions over dims of other bounds."""
+        return replace(
+            self,
+            offset=substitute(self.offset, env, ranges),
+            ranges=ranges,
+            guards=tuple((substitute(g, env, ranges), n) for g, n in self.guards),
+            zero=tuple(substitute(z, env, ranges) for z in self.zero),
+        )
 
     @property
-    def dtype(self) -> Any:
-        return self.type.dtype
+    def expressions(self) -> tuple[Dim, ...]:
+        return (self.offset, *(g for g, _ in self.guards), *self.zero)
+
+    @cached_property
+    def symbols(self) -> frozenset[str]:
+        """The dims and `$i` that decide what is read."""
+        return frozenset(s for x in self.expressions for s in symbols(x))
 
     @property
     def indirect(self) -> tuple[str, ...]:
-        """The `$i` that the map mentions."""
-        return tuple(sorted(s for s in self.map.symbols if s.startswith("$")))
+        """The `$i` among them."""
+        return tuple(sorted(s for s in self.symbols if s.startswith("$")))
 
     @property
     def is_guarded(self) -> bool:
@@ -150,28 +200,40 @@ class Access:
         """Elements from one point to the next along a dim; None if that varies."""
         return coefficient(self.offset, dim)
 
-    def mentions(self, dim: str) -> bool:
-        """Whether what is read may vary along a dim."""
-        return dim in self.map.symbols
+
+@dataclass(frozen=True)
+class Access:
+    """An address in a buffer of the kernel."""
+
+    pointer: Any
+    where: Address
+
+    @property
+    def dtype(self) -> DType:
+        return self.where.dtype
+
+    @property
+    def _fill(self) -> Val:
+        return literal(self.dtype, 0 if self.where.fill is None else self.where.fill)
 
     # Reading.
 
     def load(self, e: Emitter, point: Point) -> Val:
         """The scalar at the point: one lane where it does not vary along the lanes."""
-        if self.map.fill is not None and 0 in self.shape:
-            return literal(self.dtype, self.map.fill)
+        if self.where.empty:
+            return self._fill
         varying = self._varying(point)
         if not varying:
             return self._load_scalar(e, point)
-        mine, rest = split(self.offset, varying)
+        mine, rest = split(self.where.offset, varying)
         base = memory.address(e, self.pointer, self._scalar(e, rest, point), self.dtype)
         mask = e.both(self._condition(e, point), True if point.mask is None else point.mask)
         if mask is False:
-            return literal(self.dtype, self.map.fill or 0)
+            return self._fill
         whole = isinstance(mask, bool)
         if not whole:
             mask = e.splat(mask, point.lanes)
-        fill = None if self.map.fill is None else literal(self.dtype, self.map.fill)
+        fill = None if self.where.fill is None else self._fill
         step = coefficient(mine, point.dim) if point.dim is not None and varying == {point.dim} else None
         if step == 1:
             at = memory.address(e, base, point.at[point.dim], self.dtype)  # pyright: ignore[reportArgumentType]
@@ -212,43 +274,44 @@ class Access:
 
     def _load_scalar(self, e: Emitter, point: Point) -> Val:
         condition = self._condition(e, replace(point, dim=None, lanes=1))
-        offset = self._scalar(e, self.offset, point)
+        offset = self._scalar(e, self.where.offset, point)
         if condition is False:
-            return literal(self.dtype, self.map.fill or 0)
+            return self._fill
         at = memory.address(e, self.pointer, offset, self.dtype)
         if condition is True:
             return memory.load(e, at, self.dtype)
         # Out of range, the first element is read instead, and thrown away.
         safe = memory.address(e, self.pointer, e.select(condition, e.i64(offset), I64(0)), self.dtype)
         value = memory.load(e, safe, self.dtype)
-        other = literal(self.dtype, self.map.fill or 0)
+        other = self._fill
         return Val(self.dtype, e.b.select(condition, value.ir, other.ir), exact=True)
 
     def _condition(self, e: Emitter, point: Point) -> Any:
         """Whether the point is in range: a Python bool, an i1 or a vector of them."""
         out: Any = True
-        for index, extent in self.guards:
-            out = e.both(out, e.within(self._any(e, index, point), extent))
-        for z in self.zero:
-            out = e.both(out, e.equal(self._any(e, z, point), 0))
+        for index, extent in self.where.guards:
+            out = e.both(out, e.within(self.value(e, index, point), extent))
+        for z in self.where.zero:
+            out = e.both(out, e.equal(self.value(e, z, point), 0))
         return out
 
     def _varying(self, point: Point) -> set[str]:
         """The symbols of the map that differ between lanes."""
         if point.lanes == 1:
             return set()
-        names = {s for s in self.map.symbols if s.startswith("$") and point.given[s].lanes > 1}
-        return names | ({point.dim} & self.map.symbols)  # pyright: ignore[reportReturnType]
+        names = {s for s in self.where.symbols if s.startswith("$") and point.given[s].lanes > 1}
+        return names | ({point.dim} & self.where.symbols)  # pyright: ignore[reportReturnType]
 
-    def _any(self, e: Emitter, expr: Dim, point: Point) -> Int:
+    def value(self, e: Emitter, expr: Dim, point: Point) -> Int:
+        """An expression at the point: a vector where lanes differ."""
         return self._vector(e, expr, point) if symbols(expr) & self._varying(point) else self._scalar(e, expr, point)
 
     def _scalar(self, e: Emitter, expr: Dim, point: Point) -> Int:
-        return _expr(e, expr, lambda name: self._symbol(e, name, point, I64), self.ranges)
+        return _expr(e, expr, lambda name: self._symbol(e, name, point, I64), self.where.ranges)
 
     def _vector(self, e: Emitter, expr: Dim, point: Point) -> Any:
         """An expression on every lane, in 32 bits where it fits."""
-        element = I32 if _fits_i32(expr, self.ranges) else I64
+        element = I32 if _fits_i32(expr, self.where.ranges) else I64
         narrow: dict[str, Int] = {}
 
         def value(name: str) -> Int:
@@ -259,7 +322,7 @@ class Access:
                 narrow[name] = x if isinstance(x, int) or lanes_of(x.type) > 1 else _narrow(e, x, element)
             return narrow[name]
 
-        out = _expr(e, expr, value, self.ranges)
+        out = _expr(e, expr, value, self.where.ranges)
         return e.splat(vector_of(e, out, element), point.lanes)
 
     def _symbol(self, e: Emitter, name: str, point: Point, element: Any) -> Int:
@@ -276,12 +339,16 @@ class Access:
             return given.ir
         return e.b.sext(given.ir, wide) if given.dtype.kind == "int" else e.b.zext(given.ir, wide)
 
+    def place(self, e: Emitter, point: Point) -> Any:
+        """The address in memory of the point (of its first lane)."""
+        return memory.address(e, self.pointer, self._scalar(e, self.where.offset, point), self.dtype)
+
     # Writing.
 
     def store(self, e: Emitter, point: Point, value: Val) -> None:
         """Write the scalar of the point (of every lane)."""
         if point.lanes == 1:
-            at = memory.address(e, self.pointer, self._scalar(e, self.offset, point), self.dtype)
+            at = memory.address(e, self.pointer, self._scalar(e, self.where.offset, point), self.dtype)
             if point.mask is None:
                 memory.store(e, value, at)
             else:
@@ -289,7 +356,7 @@ class Access:
             return
         assert point.dim is not None
         value = spread(e, value, point.lanes)
-        mine, rest = split(self.offset, (point.dim,))
+        mine, rest = split(self.where.offset, (point.dim,))
         base = memory.address(e, self.pointer, self._scalar(e, rest, point), self.dtype)
         if coefficient(mine, point.dim) == 1:
             at = memory.address(e, base, point.at[point.dim], self.dtype)
@@ -306,15 +373,21 @@ def vector_of(e: Emitter, value: Int, element: Any) -> Any:
     return element(value) if isinstance(value, int) else value
 
 
-def load_all(e: Emitter, accesses: Sequence[Access], point: Point, which: Sequence[int] | None = None) -> list[Val]:
+def load_all(
+    e: Emitter,
+    accesses: Sequence[Access],
+    point: Point,
+    which: Sequence[int] | None = None,
+    known: Mapping[int, Val] | None = None,
+) -> list[Val]:
     """What the accesses (those of the indices `which`; None: all) read at the point; indirect ones after those they
-    go through."""
-    done: dict[int, Val] = {}
+    go through. `known`: what was read before, by index."""
+    done: dict[int, Val] = dict(known or {})
 
     def load(i: int) -> Val:
         if i not in done:
             access = accesses[i]
-            given = {**point.given, **{s: load(int(s[1:])) for s in access.indirect if s not in point.given}}
+            given = {**point.given, **{s: load(int(s[1:])) for s in access.where.indirect if s not in point.given}}
             done[i] = access.load(e, replace(point, given=given))
         return done[i]
 

@@ -21,6 +21,7 @@ from tcc.codegen.llvm.emit.values import (
     PTR,
     VOID,
     Int,
+    Literal,
     constant,
     element_of,
     lanes_of,
@@ -169,15 +170,18 @@ class Emitter:
         self.b.position_at_end(done)
 
     def _loop_id(self, unroll: bool | int) -> Any:
+        hints: list[Any] = []
         if unroll is False:
             hint = [ir.MetaDataString(self.module, "llvm.loop.unroll.disable")]
+            plain = [ir.MetaDataString(self.module, "llvm.loop.vectorize.enable"), I1(0)]
+            hints.append(self.module.add_metadata(plain))
         elif unroll is True:
             hint = [ir.MetaDataString(self.module, "llvm.loop.unroll.enable")]
         else:
             hint = [ir.MetaDataString(self.module, "llvm.loop.unroll.count"), I32(int(unroll))]
-        what = self.module.add_metadata(hint)
+        hints.append(self.module.add_metadata(hint))
         node = ir.MDValue(self.module, [], str(len(self.module.metadata)))
-        node.operands = (node, what)
+        node.operands = (node, *hints)
         return node
 
     @contextmanager
@@ -335,20 +339,22 @@ class Emitter:
             return value
         assert lanes_of(value.type) == 1, f"{value.type} cannot have {lanes} lanes"
         if isinstance(value, ir.Constant):
-            return ir.FormattedConstant(vector(value.type, lanes), f"splat ({value.type} {value.get_reference()})")
+            return Literal(vector(value.type, lanes), f"splat ({value.type} {value.get_reference()})")
         type = vector(value.type, lanes)
-        undefined = ir.FormattedConstant(type, "poison")
+        undefined = Literal(type, "poison")
         one = self.b.insert_element(undefined, value, I32(0))
-        return self.b.shuffle_vector(one, undefined, constant(vector(I32, lanes), 0))
+        return self.b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
     def iota(self, lanes: int, element: Any = I32) -> Any:
         """(0, 1, 2, …)."""
         return vector_constant(vector(element, lanes), list(range(lanes)))
 
-    def first_lanes(self, count: Any, lanes: int) -> Any:
+    def first_lanes(self, count: Int, lanes: int) -> Any:
         """The mask of the first `count` (an i64) lanes."""
         if lanes == 1:
             return self.less(0, count)
+        if isinstance(count, int):
+            return vector_constant(vector(I1, lanes), [int(lane < count) for lane in range(lanes)])
         small = self.b.trunc(self.minimum(count, lanes), I32)
         return self.b.icmp_signed("<", self.iota(lanes), self.splat(small, lanes))
 
@@ -357,7 +363,7 @@ class Emitter:
 
     def shuffle(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
         """Lanes of a (0 …) and b (after a's)."""
-        return self.b.shuffle_vector(a, b, vector_constant(vector(I32, len(lanes)), list(lanes)))
+        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
     def halves(self, value: Any) -> tuple[Any, Any]:
         """The lower and the upper half of a vector of at least 2 lanes."""

@@ -34,7 +34,8 @@ from tcc.ir.types import DType
 @dataclass(frozen=True)
 class SmallFloat:
     """A float format of at most 8 bits: exponent and mantissa bits, bias, the largest finite value, and the codes of
-    NaN and infinity (None: there is none). `signed_zero`: whether code 100…0 is -0 (else it is NaN)."""
+    NaN and infinity (None: there is none; NaN then becomes 0). `signed_zero`: whether code 100…0 is -0 (else it is
+    NaN)."""
 
     exponent: int
     mantissa: int
@@ -91,7 +92,7 @@ def to_storage(e: Emitter, value: Val) -> Any:
         return e.b.trunc(e.b.lshr(bits, constant(bits.type, 16)), vector(I16, lanes))
     if dtype.name == "f8e8m0":
         return e.b.trunc(_encode_exponent(e, x), vector(I8, lanes))
-    return e.b.trunc(_encode_small(e, x, SMALL_FLOATS[dtype.name]), vector(I8, lanes))
+    return e.b.trunc(_encode_small(e, x, SMALL_FLOATS[dtype.name], value.exact), vector(I8, lanes))
 
 
 def literal(dtype: DType, number: float | int | bool) -> Val:
@@ -275,8 +276,9 @@ def _decode_small(e: Emitter, code: Any, f: SmallFloat) -> Any:
     return bits_to_float(e, bits)
 
 
-def _encode_small(e: Emitter, x: Any, f: SmallFloat) -> Any:
-    """f32 to i32 codes of a small float format: nearest even; beyond the range the largest finite value."""
+def _encode_small(e: Emitter, x: Any, f: SmallFloat, exact: bool = False) -> Any:
+    """f32 to i32 codes of a small float format: nearest even; beyond the range the largest finite value. `exact`: x is
+    of the format already, so an infinity is its own."""
     bits = float_bits(e, x)
     t, ft = bits.type, x.type
     width = f.exponent + f.mantissa
@@ -302,9 +304,11 @@ def _encode_small(e: Emitter, x: Any, f: SmallFloat) -> Any:
     else:
         zero = e.b.icmp_unsigned("==", code, constant(t, 0))
         code = e.b.select(zero, constant(t, 0), e.b.or_(code, sign))
-    if f.nan is None:
-        return code
-    nan = constant(t, f.nan) if not f.signed_zero else e.b.or_(constant(t, f.nan), sign)
+    if exact and f.infinity is not None:
+        infinite = e.b.icmp_unsigned("==", magnitude, constant(t, 0x7F800000))
+        code = e.b.select(infinite, e.b.or_(constant(t, f.infinity), sign), code)
+    number = 0 if f.nan is None else f.nan
+    nan = e.b.or_(constant(t, number), sign) if f.nan is not None and f.signed_zero else constant(t, number)
     return e.b.select(e.b.fcmp_unordered("uno", x, x), nan, code)
 
 
@@ -321,8 +325,11 @@ def _encode_exponent(e: Emitter, x: Any) -> Any:
     """f32 to i32 codes of f8e8m0: the nearest power of two (half way up), clamped; negative and NaN give NaN."""
     bits = float_bits(e, x)
     t = bits.type
+    bits = e.b.and_(bits, constant(t, 0x7FFFFFFF))
     code = e.b.lshr(e.b.add(bits, constant(t, 0x400000)), constant(t, 23))
     code = e.b.select(e.b.icmp_unsigned(">", code, constant(t, 254)), constant(t, 254), code)
+    # Below 2^-126 the place after the leading one is one lower.
+    code = e.b.select(e.b.icmp_unsigned("<", bits, constant(t, 0x600000)), constant(t, 0), code)
     good = e.b.fcmp_ordered(">=", x, constant(x.type, 0.0))
     return e.b.select(good, code, constant(t, 255))
 

@@ -304,7 +304,8 @@ def acosh(e: Emitter, x: Any) -> Any:
     root = e.overloaded("sqrt", e.fma(t, t, e.b.fadd(t, t)))
     inner = log1p(e, e.b.fadd(t, root))
     outer = e.b.fadd(log(e, x), constant(x.type, math.log(2.0)))
-    return e.b.select(large, outer, inner)
+    y = e.b.select(large, outer, inner)
+    return e.b.select(e.b.fcmp_ordered("<", x, constant(x.type, 1.0)), constant(x.type, math.nan), y)
 
 
 def atanh(e: Emitter, x: Any) -> Any:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tcc.codegen.llvm.emit.access import Access
+from tcc.codegen.llvm.emit.access import Access, Address
 from tcc.codegen.llvm.emit.builder import Emitter
 from tcc.codegen.template import BufferParam, Config, Emitted, Launch, Workspace, entry_name
 from tcc.ir.attributes import IndexMap
@@ -57,34 +57,31 @@ class KernelEmitter(Emitter):
     def launch(
         self,
         tasks: Dim,
-        replaced: Mapping[int, tuple[TensorType, IndexMap]] | None = None,
+        operands: Sequence[Address] | None = None,
+        results: Sequence[Address] | None = None,
         writes: Sequence[int] | None = None,
         scratch_written: Sequence[int] = (),
         scratch_read: Sequence[int] = (),
     ) -> Iterator[Body]:
         """One kernel function with its launch of `tasks` tasks.
 
-        `replaced`: type and map of operands that arrive packed. `writes`: the results it writes (None: all).
-        `scratch_…`: the workspaces it writes and reads. Every launch reads all operands.
+        `operands`, `results`: their addresses, if not as the anchor's maps say. `writes`: the results it writes
+        (None: all). `scratch_…`: the workspaces it writes and reads. Every launch reads all operands.
         """
         suffix = "" if not self.launches else f"_{len(self.launches)}"
         count = self.arguments + self.returned + len(self.workspaces)
         written = range(len(self.anchor.results)) if writes is None else writes
         first_scratch = self.arguments + self.returned
+        sources = operand_addresses(self.problem) if operands is None else operands
+        targets = result_addresses(self.problem) if results is None else results
         with self.kernel(self.entry + suffix, count) as (pointers, first, last):
-            operands: list[Access] = []
-            for i, (value, access) in enumerate(zip(self.anchor.operands, self.anchor.maps, strict=True)):
-                type = value.type
-                if replaced and i in replaced:
-                    type, access = replaced[i]
-                assert isinstance(type, TensorType)
-                operands.append(Access(pointers[self.argument_of[i]], type, access, self.ranges))
-            results: list[Access] = []
-            for i, (value, access) in enumerate(zip(self.anchor.results, self.anchor.out_maps, strict=True)):
-                assert isinstance(value.type, TensorType)
-                at = pointers[self.arguments + self.result_of[i]]
-                results.append(Access(at, value.type, access, self.ranges))
-            yield Body(operands, results, pointers[first_scratch:], first, last)
+            yield Body(
+                [Access(pointers[at], a) for at, a in zip(self.argument_of, sources, strict=True)],
+                [Access(pointers[self.arguments + at], a) for at, a in zip(self.result_of, targets, strict=True)],
+                pointers[first_scratch:],
+                first,
+                last,
+            )
         self.launches.append(
             Launch(
                 entry=self.entry + suffix,
@@ -130,3 +127,26 @@ def refuse_symbols(problem: Func) -> str | None:
         if loose:
             return f"{type} has the free dim {loose[0]}; give it with --shape"
     return None
+
+
+def operand_addresses(
+    problem: Func, replaced: Mapping[int, tuple[TensorType, IndexMap]] | None = None
+) -> list[Address]:
+    """The address of each operand of the anchor; `replaced`: type and map of those that arrive packed."""
+    anchor = problem.anchor
+    out: list[Address] = []
+    for i, (value, access) in enumerate(zip(anchor.operands, anchor.maps, strict=True)):
+        type, access = (replaced or {}).get(i, (value.type, access))
+        assert isinstance(type, TensorType)
+        out.append(Address.of(type, access, anchor.domain.ranges))
+    return out
+
+
+def result_addresses(problem: Func) -> list[Address]:
+    """The address of each result of the anchor."""
+    anchor = problem.anchor
+    out: list[Address] = []
+    for value, access in zip(anchor.results, anchor.out_maps, strict=True):
+        assert isinstance(value.type, TensorType)
+        out.append(Address.of(value.type, access, anchor.domain.ranges))
+    return out

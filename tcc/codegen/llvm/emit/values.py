@@ -59,6 +59,21 @@ def storage_type(dtype: DType) -> Any:
     return ir.IntType(8 * dtype.bytes)
 
 
+class Literal(ir.Constant):
+    """A constant with its text."""
+
+    def __init__(self, type: Any, text: str) -> None:
+        self.type = type
+        self.constant = None
+        self.text = text
+
+    def _to_string(self) -> str:
+        return f"{self.type} {self.text}"
+
+    def _get_reference(self) -> str:
+        return self.text
+
+
 def constant(type: Any, value: float | int | bool) -> Any:
     """A literal of a scalar or vector type, the same in every lane."""
     element = element_of(type)
@@ -71,8 +86,8 @@ def constant(type: Any, value: float | int | bool) -> Any:
     else:
         text = float_text(float(value), element)
     if element is type:
-        return ir.FormattedConstant(type, text)
-    return ir.FormattedConstant(type, f"splat ({element} {text})")
+        return Literal(type, text)
+    return Literal(type, f"splat ({element} {text})")
 
 
 def float_text(value: float, element: Any) -> str:
@@ -94,7 +109,7 @@ def round_f32(value: float) -> float:
 def vector_constant(type: Any, values: list[int]) -> Any:
     """A vector of integer literals."""
     element = element_of(type)
-    return ir.FormattedConstant(type, "<" + ", ".join(f"{element} {v}" for v in values) + ">")
+    return Literal(type, "<" + ", ".join(f"{element} {v}" for v in values) + ">")
 
 
 @dataclass(frozen=True)
