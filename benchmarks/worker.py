@@ -2,8 +2,9 @@
 # pyright: reportMissingImports=false
 """One contender of a comparison in a process of its own: `python -m benchmarks.worker SPEC`, SPEC being JSON.
 
-`contender` says which: `tcc` (an engine file, on the CPU), `onnxruntime`, `tcc-gpu` (an engine file on device arrays),
-`torch` (float16, eager, captured in a CUDA graph), and `compile`, which makes an engine with a cold search and ends.
+`contender` says which: `tcc` (an engine file, numpy in and out), `onnxruntime`, `tcc-gpu` (an engine file on device
+arrays), `torch` (float16, eager, captured in a CUDA graph), and `compile`, which makes an engine with a cold search
+and ends.
 """
 
 import json
@@ -20,6 +21,7 @@ from benchmarks.compare import PLAIN, serve
 
 Outputs = dict[str, np.ndarray]
 Contender = tuple[Callable[[], float], Callable[[], Outputs], dict[str, Any]]
+NUMPY_DTYPES = {"f32": np.float32, "f16": np.float16, "i32": np.int32, "i64": np.int64}
 TORCH_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i32": "int32", "i64": "int64"}
 SAMPLE_SECONDS = 3e-3  # what one sample of a GPU contender takes, over as many runs as that needs
 
@@ -55,12 +57,14 @@ def compile_engine(spec: dict[str, Any]) -> Contender:
     return lambda: 0.0, dict, {"seconds": seconds, "kernels": len(engine.kernels)}
 
 
-def tcc_cpu(spec: dict[str, Any]) -> Contender:
+def tcc_numpy(spec: dict[str, Any]) -> Contender:
     import tcc
 
     start = time.perf_counter()
     engine = tcc.load(spec["engine"])
     inputs = zoo.inputs(spec["model"], batch=spec["batch"])
+    # An engine of another precision may take its inputs in it.
+    inputs = {each.name: inputs[each.name].astype(NUMPY_DTYPES[str(each.dtype)], copy=False) for each in engine.inputs}
     engine(inputs)
     return clocked(lambda: engine(inputs)), lambda: engine(inputs), {"seconds": time.perf_counter() - start}
 
@@ -190,7 +194,7 @@ def _tuple(results: Any) -> tuple[Any, ...]:
 
 
 CONTENDERS = {
-    "compile": compile_engine, "tcc": tcc_cpu, "onnxruntime": onnxruntime_cpu, "tcc-gpu": tcc_gpu, "torch": torch_gpu,
+    "compile": compile_engine, "tcc": tcc_numpy, "onnxruntime": onnxruntime_cpu, "tcc-gpu": tcc_gpu, "torch": torch_gpu,
 }  # fmt: skip
 
 
