@@ -45,7 +45,7 @@ def c_index(e: Dim, env: Mapping[str, str], ranges: Ranges, wide: bool | None = 
 
 
 def rewrite(e: Dim, env: Mapping[str, Dim], ranges: Ranges) -> Dim:
-    """e with symbols replaced, and divisions freed of small remainders: (8q + r) mod 24 is 8 (q mod 3) + r for r < 8."""
+    """e with symbols replaced, and divisions freed of remainders: (8q + r) mod 24 is 8 (q mod 3) + r, r < 8."""
     if isinstance(e, int):
         return e
     if isinstance(e, Sym):

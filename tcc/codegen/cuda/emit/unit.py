@@ -18,6 +18,7 @@ from tcc.codegen.cuda.emit.dtypes import SMALL, codec, literal, register
 from tcc.codegen.cuda.emit.index import c_index
 from tcc.codegen.cuda.emit.scalar import inline_region, region_indices, used_arguments, yielded
 from tcc.codegen.template import BufferParam, Emitted, Launch, Workspace
+from tcc.ir.attributes import IndexMap
 from tcc.ir.core import Region
 from tcc.ir.expr import Dim, Sym, floordiv, mod
 from tcc.ir.kernel import Func
@@ -57,8 +58,14 @@ class Unit:
     """Builds the source of a kernel of one anchor whose extents are integers."""
 
     def __init__(
-        self, problem: Func, target: Target, entry: str, flat: Mapping[str, Sequence[str]] | None = None
+        self,
+        problem: Func,
+        target: Target,
+        entry: str,
+        flat: Mapping[str, Sequence[str]] | None = None,
+        reach: Mapping[str, int] | None = None,
     ) -> None:
+        """`reach`: dims along which reads go beyond the extent (to so many points); such reads are guarded."""
         self.problem = problem
         self.target = target
         self.entry = entry
@@ -78,11 +85,13 @@ class Unit:
                 self.extents[d] = domain.int_extent(d)
                 self.env[d] = Sym(d) if self.extents[d] > 1 else 0
         self.ranges = {d: (0, max(e - 1, 0)) for d, e in self.extents.items()}
+        self.ranges.update({d: (0, e - 1) for d, e in (reach or {}).items()})
         self.pdl = "pdl" in target.features
         self._defines: list[str] = []
         self._functions: list[str] = []
         self.workspaces: list[Workspace] = []
         self._work_types: list[DType] = []
+        self._arg_types = list(problem.arg_types)
         self._operands: dict[int, Access] = {}
         self._results: dict[int, Access] = {}
 
@@ -90,7 +99,7 @@ class Unit:
 
     @property
     def arg_types(self) -> list[TensorType]:
-        return self.problem.arg_types
+        return self._arg_types
 
     @property
     def result_types(self) -> list[TensorType]:
@@ -133,6 +142,23 @@ class Unit:
         self.workspaces.append(Workspace(elements * dtype.bytes, zeroed))
         self._work_types.append(dtype)
         return f"w{len(self.workspaces) - 1}"
+
+    def reader_reach(self, index: int) -> None:
+        """Operand `index` is read beyond the domain's extents (`reach`); it then gives 0, in range or not."""
+        access = self.anchor.maps[index]
+        if access.fill is None:
+            value = self.anchor.operands[index]
+            assert isinstance(value.type, TensorType)
+            self.replace_operand(index, value.type, IndexMap(access.results, 0, access.zero))
+
+    def replace_operand(self, index: int, type: TensorType, index_map: IndexMap) -> None:
+        """Operand `index` arrives in another layout (a `Packing` the template asked for): read it through this map."""
+        value = self.anchor.operands[index]
+        buffer = next(i for i, a in enumerate(self.problem.body.block.args) if a is value)
+        access = index_map.substitute(self.env, self.ranges)
+        constant = self.problem.is_const(buffer)
+        self._operands[index] = build_access(f"p{buffer}", buffer, type, access, self.ranges, constant)
+        self._arg_types[buffer] = type
 
     # Text.
 
@@ -337,8 +363,8 @@ class Unit:
         members += [(f"{codec(d)}::mem*", f"w{i}") for i, d in enumerate(self._work_types)]
         lines = ["struct Args {", *(f"  {t} {n};" for t, n in members), "};"]
         lines.append(f"#define TCC_ENTRY {self.entry}\n#define TCC_ENTRY_FINISH {self.entry}_finish")
-        lines.append(f"#define TCC_PARAMS {', '.join(f'{t} {n}' for t, n in members)}")
-        lines.append(f"#define TCC_ARGS const Args args{{{', '.join(n for _, n in members)}}}")
+        lines.append(f"#define TCC_PARAMS {', '.join(f'{t} arg_{n}' for t, n in members)}")
+        lines.append(f"#define TCC_ARGS const Args args{{{', '.join(f'arg_{n}' for _, n in members)}}}")
         return "\n".join(lines)
 
     def launch(

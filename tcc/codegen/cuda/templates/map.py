@@ -139,7 +139,7 @@ class MapTemplate(Template):
             size = access.dtype.bytes
             transposed = how is not None and i in how.operands
             # A 32-byte sector for each element where neighbours are apart.
-            apart = transposed or (access.uses("fp") and access.stride("fp") not in (0, 1) and bool(access.indirect))
+            apart = transposed or not (access.pattern("fp", 2, anywhere=True) != "scalar" or points < 4)
             wide = np.minimum(16, size * c["vector"])
             rate = target.memory_rate * np.minimum(1.0, 0.55 + 0.45 * wide / 16)
             seconds += np.where(tiled, size / (0.75 * target.memory_rate), (32 if apart else size) / rate)

@@ -58,7 +58,7 @@ class Pool(Template):
         unit = reduction_unit(problem, target)
         size = unit.operand(0).dtype.bytes
         # Window reads that overlap hit the L1.
-        reads = threads * reduce_size(problem) * np.maximum(32 if unit.operand(0).stride("fp") != 1 else 0, size)
+        reads = threads * reduce_size(problem) * np.maximum(0 if unit.operand(0).neighbours("fp") else 32, size)
         seconds = memory_seconds(problem, target) / np.minimum(1.0, 0.6 + 0.4 * c["vector"] * size / 16)
         serial = reduce_size(problem) * 4e-8 + 1e-6
         work = np.maximum(seconds, reads / (4 * target.memory_rate)) / busy

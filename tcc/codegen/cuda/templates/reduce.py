@@ -94,8 +94,7 @@ class ReduceTemplate(Template):
         threads = c["tx"] * c["ty"]
         blocks = ceil_div(kept, c["tx"] * keep) * c["split"]
         serial = ceil_div(reduced, c["ty"] * many * c["split"])
-        steps = [unit.operand(0).stride(d) for d in ("fr", "fp")]
-        near = np.where(rows, steps[0] == 1, steps[1] == 1)
+        near = np.where(rows, *(unit.operand(0).neighbours(d) for d in ("fr", "fp")))
         neighbours = np.where(rows, c["ty"], c["tx"]) * c["vector"] * size
         wasted = np.where(near, np.maximum(1.0, 32.0 / np.minimum(neighbours, 32)), 32.0 / size)
         in_flight = np.minimum(blocks * threads, target.cores * 2048.0) * c["vector"] * size * 3.0
