@@ -50,13 +50,14 @@ class Expected:
             x = mine.astype(np.float64)
             ratio = np.abs(x - self.value) / np.maximum(self.allowance, 1e-300)
             same = (x == self.value) | (np.isnan(x) & np.isnan(self.value))
-            overflow = np.isinf(x) & (np.abs(self.value) + self.allowance >= _largest(self.dtype))
+            overflow = np.isinf(x) & (np.abs(self.value) + self.allowance >= largest(self.dtype))
             ratio = np.where(same | (overflow & (np.sign(x) == np.sign(self.value))), 0.0, ratio)
             ratio = np.where(np.isnan(ratio), np.inf, ratio)
             return float(ratio.max()) if ratio.size else 0.0
 
 
-def _largest(dtype: DType) -> float:
+def largest(dtype: DType) -> float:
+    """The largest finite value of an element type."""
     return {"f16": 65504.0, "f32": 3.4028234663852886e38, "bf16": 3.3895313892515355e38}.get(dtype.name, 1.7e308)
 
 

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages between the search and its worker: a JSON header, then the bytes of arrays and engines.
+
+Frame: u32 header length, header, then for each part a u64 length and its bytes. Arrays travel as .npy, never pickled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Gone(Exception):
+    """The other side has closed the pipe, or has not answered in time (`timed_out`)."""
+
+    def __init__(self, timed_out: bool = False) -> None:
+        super().__init__("timed out" if timed_out else "gone")
+        self.timed_out = timed_out
+
+
+def send(fd: int, header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
+    """Write one frame; Gone if nobody reads."""
+    text = json.dumps(header).encode()
+    data = [struct.pack("<II", len(text), len(parts)), text]
+    for part in parts:
+        data += [struct.pack("<Q", len(part)), part]
+    try:
+        for piece in data:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(fd, view) :]
+    except OSError:
+        raise Gone from None
+
+
+def receive(fd: int, seconds: float | None = None) -> tuple[dict[str, Any], list[bytes]]:
+    """Read one frame; Gone at the end of the pipe or after `seconds`."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    size, count = struct.unpack("<II", _read(fd, 8, deadline))
+    header = json.loads(_read(fd, size, deadline))
+    parts: list[bytes] = []
+    for _ in range(count):
+        (length,) = struct.unpack("<Q", _read(fd, 8, deadline))
+        parts.append(_read(fd, length, deadline))
+    return header, parts
+
+
+def _read(fd: int, size: int, deadline: float | None) -> bytes:
+    chunks: list[bytes] = []
+    while size:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                raise Gone(timed_out=True)
+        chunk = os.read(fd, min(size, 1 << 20))
+        if not chunk:
+            raise Gone
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
+
+
+def pack_array(array: Array) -> bytes:
+    """An array as .npy bytes; types numpy does not know as unsigned integers of their width."""
+    stream = io.BytesIO()
+    plain = array if array.dtype.isbuiltin == 1 else array.view(f"u{array.dtype.itemsize}")
+    np.save(stream, np.ascontiguousarray(plain), allow_pickle=False)
+    return stream.getvalue()
+
+
+def unpack_array(data: bytes) -> Array:
+    """The array of `pack_array`."""
+    return np.load(io.BytesIO(data), allow_pickle=False)
