@@ -89,6 +89,7 @@ class Unit:
         self.pdl = "pdl" in target.features
         self._defines: list[str] = []
         self._functions: list[str] = []
+        self._inserted: dict[str, str] = {}
         self.workspaces: list[Workspace] = []
         self._work_types: list[DType] = []
         self._arg_types = list(problem.arg_types)
@@ -179,6 +180,10 @@ class Unit:
     def add(self, text: str) -> None:
         """Adds a generated device function."""
         self._functions.append(text)
+
+    def insert(self, template: str, text: str) -> None:
+        """Puts a generated function where the `.cuh` says `//@generated`: it may call what stands above that line."""
+        self._inserted[template] = self._inserted.get(template, "") + text
 
     def parameters(self, dims: Sequence[str]) -> str:
         """Parameters of a device function for the coordinates along dims."""
@@ -353,8 +358,11 @@ class Unit:
             head.append("#define TCC_PDL")
         texts = ["types.cuh", *(["small_float.cuh"] if used & SMALL else []), "scalar.cuh", "memory.cuh"]
         parts = ["\n".join(head), *(template_text(t) for t in texts), self._args(), "\n".join(self._defines)]
-        parts += [*self._functions, *(template_text(t) for t in templates)]
+        parts += [*self._functions, *(self._template(t) for t in templates)]
         return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)
+
+    def _template(self, name: str) -> str:
+        return template_text(name).replace("//@generated\n", self._inserted.get(name, ""))
 
     def _args(self) -> str:
         members: list[tuple[str, str]] = []
