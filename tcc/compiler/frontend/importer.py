@@ -25,6 +25,7 @@ from tcc.ir import graph
 from tcc.ir.core import Value
 from tcc.ir.module import ModuleOp, module
 from tcc.ir.rewriter import Decisions
+from tcc.ir.types import TensorType
 
 
 @dataclass
@@ -99,6 +100,9 @@ def load_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions
         if hint and "bind" in str(e):
             raise InputError(f"{e} ({hint})") from None
         raise
+    for o, value in zip(model.proto.graph.output, outputs, strict=True):
+        if not isinstance(value.type, TensorType):
+            raise InputError(f'the output "{o.name}" is {value.type}, and tcc gives tensors')
     graph.finish(main, outputs, [o.name for o in model.proto.graph.output])
     in_file = importer.builder.finish(result)
     return Imported(result, model.path, in_file, inputs.free)

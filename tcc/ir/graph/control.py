@@ -31,17 +31,28 @@ def yielded(region: Region) -> tuple[Value, ...]:
     return region.block.terminator.operands
 
 
-def joined_type(op: GraphOp, first: Type, second: Type) -> Type:
-    """The type of a value that is one of two: extents that differ become expressions that hold for neither alone."""
+def own_symbol(op: GraphOp, result: int, dim: int) -> Dim:
+    """The extent that data decide of a result's dim: the one it has, or a fresh symbol while the op is built."""
+    if result < len(op.results):
+        t = op.results[result].type
+        if isinstance(t, TensorType) and dim < t.rank:
+            return t.shape[dim]
+    where = "_".join("".join(c if c.isascii() and c.isalnum() else "_" for c in n) for n in op.loc) or op.name[6:]
+    where = where if where[0].isalpha() else f"d{where}"
+    return Sym(f"{where}_{result}_{dim}" if result else f"{where}_{dim}")
+
+
+def joined_type(op: GraphOp, index: int, first: Type, second: Type) -> Type:
+    """The type of result `index`, which is one of two: an extent in which they differ is a symbol of its own."""
     if first == second:
         return first
     if not isinstance(first, TensorType) or not isinstance(second, TensorType) or first.dtype != second.dtype:
         raise op.fail(f"its branches give {first} and {second}")
     if first.rank != second.rank:
         raise op.fail(f"its branches give tensors of rank {first.rank} and {second.rank}")
-    where = "_".join("".join(c if c.isalnum() else "_" for c in n) for n in op.loc) or "if"
     shape: list[Dim] = [
-        a if a == b else Sym(f"{where}_{i}") for i, (a, b) in enumerate(zip(first.shape, second.shape, strict=True))
+        a if a == b else own_symbol(op, index, i)
+        for i, (a, b) in enumerate(zip(first.shape, second.shape, strict=True))
     ]
     return dense(shape, first.dtype)
 
@@ -65,7 +76,7 @@ class If(GraphOp):
         then, orelse = yielded(self.then), yielded(self.orelse)
         if len(then) != len(orelse):
             raise self.fail(f"its branches give {len(then)} and {len(orelse)} values")
-        return [joined_type(self, a.type, b.type) for a, b in zip(then, orelse, strict=True)]
+        return [joined_type(self, i, a.type, b.type) for i, (a, b) in enumerate(zip(then, orelse, strict=True))]
 
     def verify(self) -> None:
         t = self.operand_type(0)
@@ -99,10 +110,9 @@ class Loop(GraphOp):
         carried = len(self.carried)
         values = yielded(self.body)[1:]
         out: list[Type] = [v.type for v in values[:carried]]
-        where = "_".join("".join(c if c.isalnum() else "_" for c in n) for n in self.loc) or "loop"
-        for v in values[carried:]:
+        for i, v in enumerate(values[carried:], carried):
             t = tensor_type(v, self)
-            out.append(dense((Sym(f"{where}_trips"), *t.shape), t.dtype))
+            out.append(dense((own_symbol(self, i, 0), *t.shape), t.dtype))
         return out
 
     def verify(self) -> None:

@@ -122,14 +122,10 @@ class Pow(Binary):
 
 @register
 class Mod(Binary):
-    """Remainder of a / b: with the sign of b, or with `fmod` of a (C's fmod, the only form for floats). ONNX Mod."""
+    """Remainder of a / b: with the sign of b, or with `fmod` with that of a (C's fmod). ONNX Mod."""
 
     name = "graph.mod"
     fmod = Attr(BOOLEAN, False)
-
-    def verify(self) -> None:
-        if self.operand_type(0).dtype.is_float and not self.fmod:
-            raise self.fail("float operands need fmod = true")
 
     def evaluate(self, *arrays: Array | None) -> tuple[Array, ...]:
         return (_ref.mod(present(arrays[0]), present(arrays[1]), fmod=int(self.fmod)),)

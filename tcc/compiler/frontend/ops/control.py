@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 from tcc.compiler.frontend.node import Node
@@ -28,10 +30,18 @@ def conditional(n: Node) -> list[Value]:
         block = Block()
         with n.builder.into(block):
             values = n.importer.subgraph(n.attr(name), {})
+        tensors_only(values)
         block.append(graph.Yield(values))
         regions.append(Region(block))
     op = graph.If(condition, regions=regions, loc=n.builder.loc)
     return list(n.builder.block.append(op).results)
+
+
+def tensors_only(values: Sequence[Value]) -> None:
+    """InputError if one of a region's values is a sequence: sequences are resolved while importing, not at run time."""
+    for v in values:
+        if not isinstance(v.type, TensorType):
+            raise InputError(f"its body gives {v.type}, and tcc takes tensors from a body that runs conditionally")
 
 
 _UNROLL_TRIPS = 128
@@ -101,6 +111,7 @@ def _region(n: Node, body: onnx.GraphProto, carried: list[Value]) -> list[Value]
         with n.builder.into(block):
             arguments = dict(zip((i.name for i in body.input), block.args, strict=True))
             values = n.importer.subgraph(body, arguments)
+        tensors_only(values)
         block.append(graph.Yield(values))
         after = [n.type(v) for v in values[1 : 1 + len(carried)]]
         joined = [_joined(n, a, b) for a, b in zip(types, after, strict=True)]

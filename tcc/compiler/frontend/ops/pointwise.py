@@ -182,12 +182,9 @@ def _clip(n: Node, x: Value, lo: float | None, hi: float | None) -> Value:
 @onnx_op("Dropout")
 def dropout(n: Node) -> list[Value | None]:
     """Inference: the identity, and a mask of ones."""
-    mode = n.optional(2)
-    if mode is not None:
-        known = n.known(mode)
+    if n.optional(2) is not None and bool(n.const(2, "training_mode").reshape(-1)[0]):
         ratio = n.known(n.optional(1))
-        quiet = ratio is not None and float(ratio.reshape(-1)[0]) == 0.0
-        if not quiet and (known is None or bool(known.reshape(-1)[0])):
+        if ratio is None or float(ratio.reshape(-1)[0]) != 0.0:
             raise InputError("it is in training mode, and tcc runs inference; export the model for inference")
     x = n.input(0)
     if not n.uses(1):
