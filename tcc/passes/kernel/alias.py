@@ -44,10 +44,8 @@ class Alias(Pass):
                 t = part.type
                 assert isinstance(t, TensorType)
                 strides = y.element_strides
-                if t.strides == strides and part in placed:
-                    pass
                 align = math.gcd(y.align, offset * t.dtype.bytes) or y.align
-                view = t.with_(strides=strides, align=align)
+                view = _strided(t, strides, align)
                 reason = _why_not(part, view, op, kernels, placed)
                 if reason is None:
                     chain = _chain(part)
@@ -114,7 +112,7 @@ def _users_refuse(v: Value, t: TensorType, kernels: dict[str, Func], seen: set[V
             moved = view_strides(t, inner.shape) if user.offset == 0 else None
             if moved is None:
                 return f"a reshape of it to {inner} would not be a view"
-            reason = _users_refuse(user.y, inner.with_(strides=moved, align=t.align), kernels, seen)
+            reason = _users_refuse(user.y, _strided(inner, moved, t.align), kernels, seen)
             if reason is not None:
                 return reason
             continue
@@ -126,7 +124,7 @@ def _users_refuse(v: Value, t: TensorType, kernels: dict[str, Func], seen: set[V
         moved = view_strides(t, inner.shape)
         if moved is None:
             return f"its producer writes {inner}, which would not be a view"
-        return _users_refuse(op.x, inner.with_(strides=moved, align=t.align), kernels, seen)
+        return _users_refuse(op.x, _strided(inner, moved, t.align), kernels, seen)
     return None
 
 
@@ -143,17 +141,23 @@ def _restride(v: Value, t: TensorType, kernels: dict[str, Func]) -> None:
             assert isinstance(inner, TensorType)
             moved = view_strides(t, inner.shape)
             assert moved is not None
-            _restride(user.y, inner.with_(strides=moved, align=t.align), kernels)
+            _restride(user.y, _strided(inner, moved, t.align), kernels)
     op = v.defining_op
     if isinstance(op, ViewOp):
         inner = op.x.type
         assert isinstance(inner, TensorType)
         moved = view_strides(t, inner.shape)
         assert moved is not None
-        _restride(op.x, inner.with_(strides=moved, align=t.align), kernels)
+        _restride(op.x, _strided(inner, moved, t.align), kernels)
     elif isinstance(op, LaunchOp):
         place = op.results.index(v)  # type: ignore[arg-type]
         kernels[op.callee].body.block.terminator.operands[place].type = t
+
+
+def _strided(t: TensorType, strides: tuple[Dim, ...], align: int) -> TensorType:
+    """t with strides, which are left out where they are the dense ones."""
+    dense = all(d == 1 or a == b for d, a, b in zip(t.shape, strides, t.dense_strides(), strict=True))
+    return t.with_(strides=None if dense else strides, align=align)
 
 
 def view_strides(t: TensorType, shape: Sequence[Dim]) -> tuple[Dim, ...] | None:
