@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contractions in register tiles: what `llvm.gemm` and `llvm.conv` have in common.
+
+The right factor lies in panels of `n_tile` columns, [panel][depth][column]: constants are packed when the engine is
+built, other tensors by a launch of their own. Rows are cut into `m_parts` and panels into `n_parts`; a pair of parts is
+a task, and within it every panel is walked by all tiles of `m_tile` rows. `order` says which part varies slowest from
+task to task: workers take tasks in runs, so it decides what they share. With `copy`, the left factor is written out
+first, padding, prologue and conversions applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tcc.codegen.llvm.emit import Body, Int, KernelEmitter
+from tcc.codegen.llvm.emit.memory import address
+from tcc.codegen.llvm.templates.contraction_cost import estimate
+from tcc.codegen.llvm.templates.contraction_pack import copy_left, pack_right, zero_row
+from tcc.codegen.llvm.templates.contraction_plan import Left, Plan, make_plan, right_packing, why_not
+from tcc.codegen.llvm.templates.contraction_tile import Tile, panel_offset
+from tcc.codegen.template import Columns, Config, Constraint, Emitted, Packing, Space, Template
+from tcc.ir.kernel import Func
+from tcc.ir.targets import Target
+
+M_TILES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14]
+PARTS = [1, 2, 4, 8, 16, 32, 64]
+
+
+def registers(target: Target) -> int:
+    """Vector registers."""
+    return 32 if "avx512" in target.features else 16
+
+
+def _fits(columns: Columns, problem: Func, target: Target) -> Any:
+    lanes = make_plan(problem, target).lanes
+    v = columns["n_tile"] // lanes
+    return columns["m_tile"] * v + np.where(v == 1, 1, v + 1) <= registers(target)
+
+
+def _rows_exist(columns: Columns, problem: Func, target: Target) -> Any:
+    plan = make_plan(problem, target)
+    return columns["m_tile"] <= plan.row_count
+
+
+def _columns_exist(columns: Columns, problem: Func, target: Target) -> Any:
+    plan = make_plan(problem, target)
+    return columns["n_tile"] < plan.columns + plan.lanes
+
+
+def _parts_exist(columns: Columns, problem: Func, target: Target) -> Any:
+    plan = make_plan(problem, target)
+    tiles = -(-plan.row_count // columns["m_tile"])
+    panels = -(-plan.columns // columns["n_tile"])
+    return (columns["m_parts"] <= tiles) & (columns["n_parts"] <= panels)
+
+
+def _order_matters(columns: Columns, problem: Func, target: Target) -> Any:
+    alone = (columns["m_parts"] == 1) | (columns["n_parts"] == 1)
+    return ~alone | (columns["order"] == "mn")
+
+
+class ContractionTiles(Template):
+    """Base of the templates; subclasses name the anchor."""
+
+    kind: ClassVar[str] = "cpu"
+    legal: ClassVar[Sequence[Constraint]] = (
+        Constraint("registers", _fits, "the tile needs more vector registers than there are"),
+        Constraint("rows", _rows_exist, "the tile has more rows than the problem"),
+        Constraint("columns", _columns_exist, "the tile is a vector or more wider than the problem"),
+        Constraint("parts", _parts_exist, "there are fewer tiles than parts"),
+        Constraint("order", _order_matters, "the order of tasks only matters where both rows and columns are cut"),
+    )
+
+    def accepts(self, problem: Func, target: Target) -> str | None:
+        return why_not(problem, target)
+
+    def space_for(self, problem: Func, target: Target) -> Space:
+        plan = make_plan(problem, target)
+        return Space(
+            m_tile=M_TILES,
+            n_tile=[v * plan.lanes for v in (1, 2, 3, 4)],
+            m_parts=PARTS,
+            n_parts=PARTS,
+            order=["mn", "nm"],
+            copy=[c for c, left in ((False, plan.direct), (True, plan.copy)) if left is not None],
+        )
+
+    def default(self, problem: Func, target: Target) -> Config | None:
+        columns, _ = self.legal_columns(problem, target)
+        seconds = self.cost(problem, columns, target)
+        best = int(np.argmin(seconds))
+        return {k: v[best].item() for k, v in columns.items()}
+
+    def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        return estimate(make_plan(problem, target), configs, target)
+
+    def pack(self, problem: Func, config: Config, target: Target) -> Sequence[Packing]:
+        plan = make_plan(problem, target)
+        return (right_packing(plan, config["n_tile"]),) if plan.packs_right else ()
+
+    def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
+        plan = make_plan(problem, target)
+        e = KernelEmitter(problem, self.name, config, target)
+        _Tasks(e, plan, config).emit()
+        m, n = config["m_tile"], config["n_tile"]
+        kind = "FMA" if plan.acc.is_float else "multiply and add"
+        return e.emitted(
+            instruction=f"{8 * target.vector_bytes}-bit {kind}",
+            tile=f"{m}x{n}x{plan.depth_count}",
+            left="copied" if config["copy"] else "in place",
+            right="packed constant" if plan.packs_right else "packed by a launch",
+            epilogue="registers",
+        )
+
+
+class _Tasks:
+    """Emits the launches of one contraction."""
+
+    def __init__(self, e: KernelEmitter, plan: Plan, config: Config) -> None:
+        self.e, self.plan = e, plan
+        self.m, self.n = config["m_tile"], config["n_tile"]
+        self.m_parts, self.n_parts = config["m_parts"], config["n_parts"]
+        self.rows_slowest = config["order"] == "mn"
+        self.copied = plan.copy if config["copy"] else None
+        left = self.copied.left if self.copied is not None else plan.direct
+        assert left is not None
+        self.how: Left = left
+
+    def emit(self) -> None:
+        e, plan = self.e, self.plan
+        read: list[int] = []
+        copy_at = pack_at = -1
+        if self.copied is not None:
+            copy_at = e.workspace(self.copied.size * plan.acc.bytes)
+            read.append(copy_at)
+        if not plan.packs_right:
+            size = plan.batch_count * plan.panels(self.n) * plan.depth_count * self.n
+            pack_at = e.workspace(size * plan.acc.bytes)
+            read.append(pack_at)
+        if self.copied is not None:
+            copy_left(e, plan, self.copied, copy_at)
+        if pack_at >= 0:
+            pack_right(e, plan, self.n, pack_at)
+        guarded = bool(self.how.address.guards)
+        fill = None
+        if guarded:
+            length = (self.how.run - 1) * abs(self.how.step) + 1
+            fill = zero_row(e, plan, length, self.how.address.fill)
+        counts = [*plan.batch.values()]
+        parts = [self.m_parts, self.n_parts] if self.rows_slowest else [self.n_parts, self.m_parts]
+        with e.launch(
+            plan.batch_count * self.m_parts * self.n_parts, plan.nest.operands, plan.nest.results, scratch_read=read
+        ) as body, e.tasks(body.first, body.last) as task:  # fmt: skip
+            *outer, slow, fast = e.unflatten(task, [*counts, *parts])
+            m_part, n_part = (slow, fast) if self.rows_slowest else (fast, slow)
+            batch = dict(zip(plan.batch, outer, strict=True))
+            left = body.workspaces[copy_at] if copy_at >= 0 else body.operands[0].pointer
+            right = body.workspaces[pack_at] if pack_at >= 0 else body.operands[plan.right.start].pointer
+            tile = Tile(e, plan, self.how, body, left, fill, self.n)
+            self._part(tile, body, batch, m_part, n_part, right)
+
+    def _bounds(self, part: Int, parts: int, count: int) -> tuple[Int, Int]:
+        """Part number `part` of `count` things in `parts` nearly equal parts."""
+        e = self.e
+        if parts == 1:
+            return 0, count
+        if count % parts == 0:
+            first = e.mul(part, count // parts)
+            return first, e.add(first, count // parts)
+        first = e.floordiv(e.mul(part, count), parts, nonnegative=True)
+        return first, e.floordiv(e.mul(e.add(part, 1), count), parts, nonnegative=True)
+
+    def _part(self, tile: Tile, body: Body, batch: dict[str, Int], m_part: Int, n_part: Int, right: Any) -> None:
+        e, plan = self.e, self.plan
+        whole, rest = divmod(plan.columns, self.n)
+        first, last = self._bounds(n_part, self.n_parts, plan.panels(self.n))
+        lanes = plan.lanes
+
+        def panel_at(panel: Int) -> Any:
+            return address(e, right, panel_offset(e, plan, batch, panel, self.n), plan.acc)
+
+        def rows(panel: Int, vectors: int, mask: Any) -> None:
+            self._rows(tile, batch, m_part, e.mul(panel, self.n), panel_at(panel), vectors, mask)
+
+        if whole:
+            with e.loop(first, e.minimum(last, whole), name="panel", unroll=False) as panel:
+                rows(panel, self.n // lanes, None)
+        if rest:
+            with e.when(e.less(whole, last)):
+                mask = e.first_lanes(rest % lanes, lanes) if rest % lanes else None
+                rows(whole, -(-rest // lanes), mask)
+
+    def _rows(
+        self, tile: Tile, batch: dict[str, Int], m_part: Int, column: Int, panel: Any, vectors: int, mask: Any
+    ) -> None:
+        e, plan = self.e, self.plan
+        whole, rest = divmod(plan.row_count, self.m)
+        first, last = self._bounds(m_part, self.m_parts, -(-plan.row_count // self.m))
+        if whole:
+            with e.loop(first, e.minimum(last, whole), name="tile", unroll=False) as t:
+                tile.run(e.mul(t, self.m), self.m, batch, column, panel, vectors, mask, 4)
+        if rest:
+            with e.when(e.less(whole, last)):
+                tile.run(whole * self.m, rest, batch, column, panel, vectors, mask, 4)
