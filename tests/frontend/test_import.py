@@ -442,8 +442,7 @@ def test_sparse_initialisers_and_every_form_of_constant() -> None:
 
 
 def test_names_may_be_any_text() -> None:
-    relu = node("Relu", ["图像 x"], ["结果/y:0"], name='Ünï
-"q"')
+    relu = node("Relu", ["图像 x"], ["结果/y:0"], name='Ünï\n"q"')
     model = make([relu], {"图像 x": (["批 1", 2], F)}, ["结果/y:0"])
     module = import_onnx(model)
     verify(module)

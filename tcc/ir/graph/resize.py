@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from tcc import reference as _ref
 from tcc.ir.declare import BOOLEAN, DIMS, FLOAT, FLOATS, INTS, Attr, Operand, Result, one_of, register
 from tcc.ir.expr import Dim
@@ -99,7 +101,7 @@ class ResizeBase(GraphOp):
         given: tuple[Dim, ...] | None = self.attrs["sizes"]
         return _ref.resize(
             x,
-            self.roi or None,
+            np.array(self.roi, np.float32) if self.roi else None,
             self.attrs["scales"],
             None if given is None else static_ints(self, given),
             coordinate_transformation_mode=self.coordinate_mode,
