@@ -142,3 +142,59 @@ inline __nv_bfloat16 __float2bfloat16_rn(float f) {
   if (f != f) return {0x7fff};
   return {static_cast<unsigned short>((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
 }
+
+// What tensor.cuh gets from PTX.
+#define TCC_EMULATED
+namespace emulator {
+struct Fragment { unsigned a[4], b[2]; };
+static Fragment fragments[most];
+static const void* rows[most];
+template <bool Transposed>
+static void ldmatrix(unsigned (&r)[4], const void* row) {
+  if (reinterpret_cast<uintptr_t>(row) % 16) abort();
+  rows[current] = row;
+  yield(AT_WARP);
+  const int warp = current & ~31, lane = current & 31;
+  unsigned short got[4][2];
+  for (int i = 0; i < 4; ++i)
+    for (int e = 0; e < 2; ++e) {
+      const int y = Transposed ? 2 * (lane % 4) + e : lane / 4, x = Transposed ? lane / 4 : 2 * (lane % 4) + e;
+      memcpy(&got[i][e], static_cast<const char*>(rows[warp + 8 * i + y]) + 2 * x, 2);
+    }
+  memcpy(r, got, sizeof got);
+  yield(AT_WARP);
+}
+}  // namespace emulator
+namespace tcc {
+inline void copy_async16(void* to, const void* from) {
+  if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16) abort();
+  memcpy(to, from, 16);
+}
+inline void copy_async_commit() {}
+template <int Pending> void copy_async_wait() {}
+inline void ldmatrix4(unsigned (&r)[4], const void* row) { emulator::ldmatrix<false>(r, row); }
+inline void ldmatrix4_transposed(unsigned (&r)[4], const void* row) { emulator::ldmatrix<true>(r, row); }
+template <class C>
+void mma_16816(float (&acc)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  emulator::Fragment mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  emulator::fragments[emulator::current] = mine;
+  emulator::yield(emulator::AT_WARP);
+  const int warp = emulator::current & ~31, lane = emulator::current & 31;
+  const auto element = [](unsigned word, int half) {
+    const unsigned short bits = word >> (16 * half);
+    typename C::mem v;
+    memcpy(&v, &bits, 2);
+    return C::load(v);
+  };
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + (i / 2) * 8, column = 2 * (lane % 4) + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      const unsigned x = emulator::fragments[warp + row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2];
+      const unsigned y = emulator::fragments[warp + column * 4 + k % 8 / 2].b[k / 8];
+      acc[i] += element(x, k % 2) * element(y, k % 2);
+    }
+  }
+  emulator::yield(emulator::AT_WARP);
+}
+inline float exp2_approx(float x) { return exp2f(x); }
+}  // namespace tcc
