@@ -41,6 +41,11 @@ def _arg(op: GraphOp) -> HostCallSpec:
     return HostCallSpec("arg_max" if op.kind == "max" else "arg_min", _NO_KERNEL, options)
 
 
+def _max_pool(op: GraphOp) -> HostCallSpec:
+    options = _attrs(op, "strides", "pads", "dilations", "ceil_mode", "storage_order")
+    return HostCallSpec("max_pool", _NO_KERNEL, {"kernel_shape": op.attrs["kernel"], **options})
+
+
 SPECS: dict[str, Callable[[GraphOp], HostCallSpec]] = {
     "graph.host": _host,
     "graph.arg_reduce": _arg,
@@ -49,6 +54,5 @@ SPECS: dict[str, Callable[[GraphOp], HostCallSpec]] = {
     "graph.topk": lambda op: HostCallSpec("top_k", _NO_KERNEL, _attrs(op, "k", "axis", "largest", "sorted")),
     "graph.scatter_elements": lambda op: HostCallSpec("scatter_elements", _NO_KERNEL, _attrs(op, "axis", "reduction")),
     "graph.scatter_nd": lambda op: HostCallSpec("scatter_nd", _NO_KERNEL, _attrs(op, "reduction")),
-    "graph.gather_nd": lambda op: HostCallSpec("gather_nd", _NO_KERNEL, _attrs(op, "batch_dims")),
-    "graph.gather_elements": lambda op: HostCallSpec("gather_elements", _NO_KERNEL, _attrs(op, "axis")),
+    "graph.max_pool_indices": _max_pool,
 }

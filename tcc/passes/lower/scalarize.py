@@ -16,7 +16,20 @@ from tcc.ir import arith
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Block, BlockArgument, Op, Region, Value
 from tcc.ir.expr import Binary, Dim, Sum, Sym, add, bounds, mod, mul, simplify
-from tcc.ir.graph import Concat, Constant, Expand, Gather, Pad, Reshape, Slice, Tile, Transpose, Trilu
+from tcc.ir.graph import (
+    Concat,
+    Constant,
+    Expand,
+    Gather,
+    GatherElements,
+    GatherNd,
+    Pad,
+    Reshape,
+    Slice,
+    Tile,
+    Transpose,
+    Trilu,
+)
 from tcc.ir.graph.base import GraphOp, tensor_type
 from tcc.ir.kernel import Index as IndexOp
 from tcc.ir.kernel import Yield
@@ -26,8 +39,12 @@ from tcc.ir.types import I64, DType, ScalarType
 from tcc.passes.lower.indexing import Index, broadcast_index, fit_affine, reshape_index
 from tcc.passes.lower.scalars import TABLE, Scalars, compute_dtype
 
-INDEX_OPS = (Transpose, Reshape, Expand, Slice, Concat, Pad, Tile, Gather, Trilu)
-"""Index ops that become index expressions in a region. Gather only with indices that the group gets as they are."""
+VIEWS = (Transpose, Reshape, Expand, Slice)
+"""Index ops whose result is their operand at another index, always in range."""
+GATHERS = (Gather, GatherElements, GatherNd)
+"""Index ops that read at places that data decide; the indices must be an input of the group, or a view of one."""
+INDEX_OPS = (*VIEWS, *GATHERS, Concat, Pad, Tile, Trilu)
+"""Index ops that become index expressions in a region."""
 
 
 @dataclass
@@ -145,6 +162,11 @@ class Scalarizer:
             return self._pad(op, index)
         if isinstance(op, Gather):
             return self._gather(op, index, guarded)
+        if isinstance(op, GatherElements):
+            place = self._place(op.indices, index, tensor_type(op.x).shape[op.axis], guarded)
+            return self.value(op.x, (*index[: op.axis], place, *index[op.axis + 1 :]), guarded)
+        if isinstance(op, GatherNd):
+            return self._gather_nd(op, index, guarded)
         if isinstance(op, Trilu):
             return self._trilu(op, index, guarded)
         return self.value(op.operands[0], back_through(op, index, self.ranges), guarded)
@@ -216,18 +238,34 @@ class Scalarizer:
             entries = [int(i) % extent if isinstance(extent, int) else int(i) for i in table.array()]
             place = fit_affine(entries, self.ranges, at[0])
         if place is None:
-            chosen, access = self.trace(op.indices, at)
-            n = self.accesses.find(self.outer.get(chosen, chosen), access)
-            self.arg(n)
-            extent = x.shape[op.axis]
-            place = mod(Sym(f"${n}"), extent) if not isinstance(table, Constant) else Sym(f"${n}")
+            place = self._place(op.indices, at, x.shape[op.axis], guarded)
         return self.value(op.x, (*index[: op.axis], place, *index[op.axis + k :]), guarded)
+
+    def _gather_nd(self, op: GatherNd, index: Index, guarded: bool) -> Value:
+        indices, x = tensor_type(op.indices), tensor_type(op.x)
+        depth = indices.shape[-1]
+        assert isinstance(depth, int)
+        lead = index[: indices.rank - 1]
+        extents = x.shape[op.batch_dims : op.batch_dims + depth]
+        places = [self._place(op.indices, (*lead, i), d, guarded) for i, d in enumerate(extents)]
+        return self.value(op.x, (*lead[: op.batch_dims], *places, *index[indices.rank - 1 :]), guarded)
+
+    def _place(self, indices: Value, at: Index, extent: Dim, guarded: bool) -> Dim:
+        """The place in a dim of that extent that `indices` name at an index; negative ones count from the end."""
+        chosen, access = self.trace(indices, at)
+        source = self.outer.get(chosen, chosen)
+        n = self.accesses.find(source, IndexMap(access.results, 0) if guarded else access)
+        self.arg(n)
+        table = source.defining_op
+        if isinstance(table, Constant) and (table.array().size == 0 or int(table.array().min()) >= 0):
+            return Sym(f"${n}")
+        return mod(Sym(f"${n}"), extent)
 
     def trace(self, v: Value, index: Index) -> tuple[Value, IndexMap]:
         """The group input that v is a view of, and the index in it."""
         while not self.is_input(v):
             op = v.defining_op
-            assert isinstance(op, Transpose | Reshape | Expand | Slice), f"indices through {op}"
+            assert isinstance(op, VIEWS), f"indices through {op}"
             index = back_through(op, index, self.ranges)
             v = op.operands[0]
         return v, IndexMap(index).simplify(self.ranges)
