@@ -60,14 +60,17 @@ class _Gpt2(torch.nn.Module):
         return self.gpt2(input_ids=input_ids, use_cache=False).logits
 
 
-def network(name: str) -> Network:
-    """The network called `name`, in evaluation mode, with PyTorch's own random weights."""
+def network(name: str, rival: bool = False) -> Network:
+    """The network called `name`, in evaluation mode, with PyTorch's own random weights.
+
+    A `rival` has sdpa attention always: BERT's eager masks cannot be captured in a CUDA graph, and are slower.
+    """
     if name in VISION:
         image = torch.zeros(2, 3, 224, 224)
         return Network(name, timm.create_model(name, pretrained=False).eval(), ("x",), ("logits",), (image,))
     ids = torch.zeros(2, TOKENS, dtype=torch.int64)
     if name in ("bert_base", "bert_base_sdpa"):
-        module = _Bert("sdpa" if name.endswith("sdpa") else "eager").eval()
+        module = _Bert("sdpa" if rival or name.endswith("sdpa") else "eager").eval()
         inputs = ("input_ids", "attention_mask", "token_type_ids")
         # Three tensors: an exporter takes one tensor given twice for one input.
         example = (ids, torch.ones_like(ids), torch.zeros_like(ids))

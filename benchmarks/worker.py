@@ -156,7 +156,7 @@ def torch_gpu(spec: dict[str, Any]) -> Contender:
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    net = network(spec["model"])
+    net = network(spec["model"], rival=True)
     load_weights(net.module, zoo.weights(spec["model"]))
     module = net.module.cuda()
     given = _device_inputs(spec, {})

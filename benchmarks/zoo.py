@@ -11,6 +11,7 @@ they come, every weight of a tensor equal: good for loading and running, not for
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -67,7 +68,12 @@ class Model:
 
 
 def _packaged(package: str, path: str) -> Callable[[], Path]:
+    """Where a package's file is: below the folder TCC_ZOO_DIR if that is set (a machine where the packages cannot be
+    installed), else where the package is installed."""
+
     def find() -> Path:
+        if folder := os.environ.get("TCC_ZOO_DIR"):
+            return Path(folder) / path
         try:
             return Path(str(metadata.distribution(package).locate_file(path)))
         except metadata.PackageNotFoundError:
