@@ -94,11 +94,10 @@ def load_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions
             scope.values[name] = arg
         outputs = importer.graph(model.proto.graph, scope)
     except TccError as e:
-        hint = how_to_bind(inputs.free)
-        if hint and "free dim" not in str(e) and ("--shape" in str(e) or "bind" in str(e)):
-            raise InputError(f"{e}: {hint}") from None
-        if hint and "bind" in str(e):
-            raise InputError(f"{e} ({hint})") from None
+        # A message that says "bind" is about free dims: say which, and how.
+        reason, way_out, _ = str(e).partition("; bind")
+        if inputs.free and (way_out or "bound" in reason):
+            raise InputError(f"{reason}; {how_to_bind(inputs.free)}") from None
         raise
     for o, value in zip(model.proto.graph.output, outputs, strict=True):
         if not isinstance(value.type, TensorType):

@@ -78,6 +78,12 @@ def dims_text(shape: Iterable[Dim]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
+def short(dim: Dim, length: int = 60) -> str:
+    """An extent as text, cut off if it is long."""
+    text = str(dim)
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def broadcast_dim(op: GraphOp, a: Dim, b: Dim) -> Dim:
     """The extent of two broadcast dims. A symbol beside an extent other than 1 is taken to fit it."""
     if a == b or (isinstance(b, int) and b == 1):
@@ -90,7 +96,7 @@ def broadcast_dim(op: GraphOp, a: Dim, b: Dim) -> Dim:
         return a
     if isinstance(b, int):
         return b
-    raise op.fail(f"the extents {a} and {b} cannot be shown to be equal; bind their symbols with --shape")
+    raise op.fail(f"the extents {short(a)} and {short(b)} cannot be shown to be equal; bind them with --shape")
 
 
 def broadcast(op: GraphOp, shapes: Sequence[Sequence[Dim]]) -> tuple[Dim, ...]:
