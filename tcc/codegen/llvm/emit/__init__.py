@@ -22,6 +22,7 @@ from tcc.codegen.llvm.emit.memory import (
     store_masked,
 )
 from tcc.codegen.llvm.emit.nest import Nest, by_stride, collapse, complexity, merge, nest_of
+from tcc.codegen.llvm.emit.reducing import Reduction, arranged, invariant, vector_dim
 from tcc.codegen.llvm.emit.region import combine, emit_region, identity
 from tcc.codegen.llvm.emit.values import F32, F64, I1, I8, I16, I32, I64, PTR, Int, Val, constant, vector
 from tcc.codegen.llvm.emit.vectors import tail, transpose, vector_loop
@@ -43,9 +44,11 @@ __all__ = [
     "KernelEmitter",
     "Nest",
     "Point",
+    "Reduction",
     "Val",
     "Var",
     "address",
+    "arranged",
     "by_stride",
     "cast",
     "collapse",
@@ -57,6 +60,7 @@ __all__ = [
     "gather",
     "identity",
     "indices",
+    "invariant",
     "literal",
     "load",
     "load_all",
@@ -74,5 +78,6 @@ __all__ = [
     "tail",
     "transpose",
     "vector",
+    "vector_dim",
     "vector_loop",
 ]

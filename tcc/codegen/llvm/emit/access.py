@@ -59,10 +59,11 @@ class Point:
 
 def indices(e: Emitter, point: Point, dims: Mapping[str, Dim] | None = None, ranges: Ranges | None = None) -> Any:
     """Every dim's coordinate, for `kernel.index`; a vector along the lanes' dim. `dims`: the domain's dims as
-    expressions over those of the point, where loops were merged."""
+    expressions over those of the point, where loops were merged; those that the point does not have are left out."""
     if dims is None:
         return {name: _coordinate(e, point, name, I64) for name in point.at}
-    return {name: expr_at(e, expr, point, ranges or {}) for name, expr in dims.items()}
+    here = frozenset(point.at)
+    return {name: expr_at(e, expr, point, ranges or {}) for name, expr in dims.items() if symbols(expr) <= here}
 
 
 def expr_at(e: Emitter, expr: Dim, point: Point, ranges: Ranges) -> Int:

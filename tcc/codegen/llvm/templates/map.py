@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from tcc.codegen.llvm.emit import (
-    Access,
     Body,
     Int,
     KernelEmitter,
@@ -28,6 +27,7 @@ from tcc.codegen.llvm.emit import (
     complexity,
     emit_region,
     indices,
+    invariant,
     load_all,
     merge,
     nest_of,
@@ -306,27 +306,10 @@ class _Rows:
             for j in range(lanes):
                 point = Point({**at, across: e.add(left, j)})
                 known = {i: values[j] for i, values in turned.items()}
-                known = {**invariant(e, body.operands, point, inner, known), **known}
+                known = {**invariant(e, body.operands, point, inner, None, known), **known}
                 vector = point.along(inner, v, lanes)
                 self.compute(body, [vector], [load_all(e, body.operands, vector, None, known)])
         if isinstance(middle, int) and isinstance(stop, int) and middle == stop:
             return
         with e.loop(left, e.add(left, lanes), name="across", unroll=False) as i:
             self.row(body, {**at, across: i}, middle, stop)
-
-
-def invariant(
-    e: KernelEmitter, operands: Sequence[Access], point: Point, inner: str, known: Mapping[int, Val] | None = None
-) -> dict[int, Val]:
-    """What the operands that do not vary along `inner` read at the point, by index."""
-    fixed: set[int] = set()
-    changed = True
-    while changed:
-        changed = False
-        for i, access in enumerate(operands):
-            through = {int(s[1:]) for s in access.where.indirect}
-            if i not in fixed and inner not in access.where.symbols and through <= fixed and i not in (known or {}):
-                fixed.add(i)
-                changed = True
-    order = sorted(fixed)
-    return dict(zip(order, load_all(e, operands, point, order, known), strict=True))
