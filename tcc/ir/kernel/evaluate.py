@@ -103,20 +103,21 @@ class _Anchor:
         total = int(np.prod([self.extents[n] for n in domain.parallel_names], dtype=np.int64))
         self.reduce_size = int(np.prod([self.extents[n] for n in domain.reduce_names], dtype=np.int64))
         if points is not None:
-            width = self.reduce_size if isinstance(op, Rows | Attention) else 1
+            width = self.reduce_size if isinstance(op, Rows) else 1
             points = max(8, points // max(1, width))
-            budget = max(8, 4_000_000 // max(1, self.reduce_size))
-            points = min(points, budget)
-        flat = _sample(total, points, seed)
-        self.count = len(flat)
-        at = np.unravel_index(flat, [self.extents[n] for n in domain.parallel_names]) if domain.parallel else ()
-        self.index: dict[str, Array] = {
-            n: a.astype(np.int64).reshape(-1, 1) for n, a in zip(domain.parallel_names, at, strict=True)
-        }
-        if domain.reduce:
-            inner = np.unravel_index(np.arange(self.reduce_size), [self.extents[n] for n in domain.reduce_names])
-            for n, a in zip(domain.reduce_names, inner, strict=True):
-                self.index[n] = a.astype(np.int64).reshape(1, -1)
+        self.points = points
+        self.seed = seed
+        # The whole reduction of every point is gathered at once: not too many of them then.
+        fits = None if points is None else min(points, max(8, 4_000_000 // max(1, self.reduce_size)))
+        self.place(spread_dims(self.extents, domain.parallel_names, fits, seed))
+        self.sampled = points is not None and self.count < total
+
+    def place(self, parallel: dict[str, Array]) -> None:
+        """Take these parallel points: flat arrays of equal length by dim."""
+        self.count = len(next(iter(parallel.values()))) if parallel else 1
+        self.index: dict[str, Array] = {n: a.reshape(-1, 1) for n, a in parallel.items()}
+        reduce = spread_dims(self.extents, self.op.domain.reduce_names, None, 0)
+        self.index |= {n: a.reshape(1, -1) for n, a in reduce.items()}
 
     def load(self, i: int, index: dict[str, Array] | None = None) -> Approx:
         """Operand i at every point of `index`."""
@@ -128,8 +129,18 @@ class _Anchor:
         source = self.env[self.op.operands[i]]
         return read(source, access, index)
 
-    def loads(self, values: Sequence[Value], start: int) -> list[Approx]:
-        return [self.load(start + i) for i in range(len(values))]
+    def loads(self, values: Sequence[Value], start: int, index: dict[str, Array] | None = None) -> list[Approx]:
+        return [self.load(start + i, index) for i in range(len(values))]
+
+    def mentioned(self, operands: range) -> set[str]:
+        """The dims that the maps of these operands mention, through other operands too."""
+        names: set[str] = set()
+        todo = list(operands)
+        while todo:
+            symbols = self.op.maps[todo.pop()].symbols
+            names |= symbols
+            todo += [int(s[1:]) for s in symbols if s.startswith("$")]
+        return names
 
     def results(self) -> list[Expected]:
         op = self.op
@@ -141,9 +152,11 @@ class _Anchor:
             acc = [combine(c, _spread(v, shape), op.acc) for c, v in zip(op.combine, values, strict=True)]
             return self.finish(run_region(op.epilogue, acc + self.loads(op.extra, len(op.ins)), self.index))
         if isinstance(op, Contraction):
-            (a,) = run_region(op.lhs_body, self.loads(op.lhs, 0), self.index)
-            (b,) = run_region(op.rhs_body, self.loads(op.rhs, len(op.lhs)), self.index)
-            acc = contract(a, b, (self.count, self.reduce_size), op.acc, "tf32" in op.allow)
+            acc = contraction_blocks(self, op) if self.sampled else None
+            if acc is None:
+                (a,) = run_region(op.lhs_body, self.loads(op.lhs, 0), self.index)
+                (b,) = run_region(op.rhs_body, self.loads(op.rhs, len(op.lhs)), self.index)
+                acc = contract(a, b, (self.count, self.reduce_size), op.acc, "tf32" in op.allow)
             extra = self.loads(op.extra, len(op.lhs) + len(op.rhs))
             return self.finish(run_region(op.epilogue, [acc, *extra], self.index))
         if isinstance(op, Rows):
@@ -195,6 +208,15 @@ def read(source: Approx, access: IndexMap, index: dict[str, Array]) -> Approx:
         exact = np.where(inside, exact, np.asarray(access.fill).astype(exact.dtype))
         error = None if error is None else np.where(inside, error, 0.0)
     return Approx(exact, error)
+
+
+def spread_dims(extents: dict[str, int], names: Sequence[str], count: int | None, seed: int) -> dict[str, Array]:
+    """Points of some dims, flat arrays by dim: all of them, or about `count`, corners and tails among them."""
+    if not names:
+        return {}
+    shape = [extents[n] for n in names]
+    at = np.unravel_index(_sample(int(np.prod(shape, dtype=np.int64)), count, seed), shape)
+    return {n: a.astype(np.int64) for n, a in zip(names, at, strict=True)}
 
 
 def _sample(total: int, points: int | None, seed: int) -> Array:
@@ -261,13 +283,81 @@ def contract(a: Approx, b: Approx, shape: tuple[int, ...], acc: DType, tf32: boo
     return Approx((x * y).sum(-1, keepdims=True), error)
 
 
+def contraction_blocks(at: _Anchor, op: Contraction) -> Approx | None:
+    """The sums of a contraction at sampled points that form blocks: all pairs of some rows of lhs and some columns of
+    rhs, so that thousands of sums need few elements of either and one product in float64. Sets the points of `at`;
+    None where a side depends on dims of the other.
+    """
+    assert at.points is not None
+    names = op.domain.parallel_names
+    left, right = at.mentioned(range(len(op.lhs))), at.mentioned(range(len(op.lhs), len(op.lhs) + len(op.rhs)))
+    rows = [n for n in names if n in left and n not in right]
+    columns = [n for n in names if n in right and n not in left]
+    outer = [n for n in names if n not in rows and n not in columns]
+    total = [int(np.prod([at.extents[n] for n in group], dtype=np.int64)) for group in (outer, rows, columns)]
+    blocks = min(total[0], 16)
+    width = min(total[2], max(1, int((at.points / blocks) ** 0.5)))
+    height = min(total[1], max(1, at.points // (blocks * width)))
+    width = min(total[2], max(1, at.points // (blocks * height)))
+    most = max(4, 8_000_000 // max(1, blocks * at.reduce_size))
+    height, width = min(height, most), min(width, most)
+    picked: list[dict[str, Array]] = [
+        spread_dims(at.extents, group, count, at.seed + i)
+        for i, (group, count) in enumerate(((outer, blocks), (rows, height), (columns, width)))
+    ]
+    sizes = [len(next(iter(p.values()))) if p else 1 for p in picked]
+    index: dict[str, Array] = {}
+    for axis, group in enumerate([*picked, spread_dims(at.extents, op.domain.reduce_names, None, 0)]):
+        index |= {n: a.reshape([-1 if i == axis else 1 for i in range(4)]) for n, a in group.items()}
+    (a,) = run_region(op.lhs_body, at.loads(op.lhs, 0, index), index)
+    (b,) = run_region(op.rhs_body, at.loads(op.rhs, len(op.lhs), index), index)
+    if (a.exact.ndim == 4 and a.exact.shape[2] != 1) or (b.exact.ndim == 4 and b.exact.shape[1] != 1):
+        return None
+    x = _side(a, (sizes[0], sizes[1], 1, at.reduce_size), 2)
+    y = _side(b, (sizes[0], 1, sizes[2], at.reduce_size), 1)
+    at.place({
+        n: np.broadcast_to(index[n], (*sizes, 1)).ravel() for n in names
+    })  # fmt: skip
+
+    def product(p: Array, q: Array) -> Array:
+        # Not matmul: BLAS threads that wait for each other on busy cores take far longer than these small products.
+        return np.einsum("bik,bjk->bij", p, q).reshape(-1, 1)
+
+    if not op.acc.is_float:
+        return Approx(product(x.exact.astype(op.acc.numpy), y.exact.astype(op.acc.numpy)))
+    p, q = np.abs(x.exact), np.abs(y.exact)
+    size = product(p, q)
+    error = size * rounding(op.acc) * 2 * np.sqrt(max(at.reduce_size, 1))
+    if "tf32" in op.allow:
+        error = error + size * 2.0**-10
+    if x.error is not None:
+        error = error + product(x.error, q)
+    if y.error is not None:
+        error = error + product(p, y.error)
+    return Approx(product(x.exact, y.exact), error)
+
+
+def _side(a: Approx, shape: tuple[int, ...], axis: int) -> Approx:
+    """An operand as [blocks, rows or columns, reduce]."""
+    whole = _spread(a, shape)
+    error = None if whole.error is None else np.ascontiguousarray(whole.error.squeeze(axis))
+    return Approx(np.ascontiguousarray(whole.exact.squeeze(axis)), error)
+
+
 def attention(at: _Anchor, op: Attention) -> list[Approx]:
-    """Attention at sampled (batch…, m, d) points: arrays are [points, n, k], then [points, n]."""
-    count, keys, depth = at.count, at.extents["n"], at.extents["k"]
+    """Attention for some rows (batch…, m) and all channels d of each; sets the points of `at`."""
+    keys, depth, channels = at.extents["n"], at.extents["k"], at.extents["d"]
+    outer = [name for name in op.domain.parallel_names if name != "d"]
+    wanted = None if at.points is None else max(8, min(at.points // channels, 4_000_000 // max(1, at.reduce_size)))
+    picked = spread_dims(at.extents, outer, wanted, at.seed)
+    count = len(picked[outer[0]])
+    at.place({
+        **{name: np.repeat(a, channels) for name, a in picked.items()}, "d": np.tile(np.arange(channels), count)
+    })  # fmt: skip
     n = np.arange(keys, dtype=np.int64)
-    outer = {name: at.index[name].reshape(-1, 1, 1) for name in op.domain.parallel_names}
-    index = {**outer, "n": n.reshape(1, -1, 1), "k": np.arange(depth, dtype=np.int64).reshape(1, 1, -1)}
-    flat = {**{name: at.index[name] for name in op.domain.parallel_names}, "n": n.reshape(1, -1)}
+    index = {**{name: a.reshape(-1, 1, 1) for name, a in picked.items()}, "n": n.reshape(1, -1, 1)}
+    index |= {"k": np.arange(depth, dtype=np.int64).reshape(1, 1, -1)}
+    flat = {**{name: a.reshape(-1, 1) for name, a in picked.items()}, "n": n.reshape(1, -1)}
     dot = contract(at.load(0, index), at.load(1, index), (count, keys, depth), op.acc, "tf32" in op.allow)
     raw = Approx(dot.exact[..., 0], None if dot.error is None else dot.error[..., 0])
     extra = [_spread(at.load(3 + i, flat), (count, keys)) for i in range(len(op.extra))]
@@ -282,12 +372,14 @@ def attention(at: _Anchor, op: Attention) -> list[Approx]:
     v_type = op.v.type
     assert isinstance(v_type, TensorType)
     relative = 2 * np.where(np.isfinite(err), err, 0.0) + 16 * rounding(op.acc) + 2 * rounding(v_type.dtype)
-    v = _spread(at.load(2, flat), (count, keys))
-    out = (weight * v.exact).sum(-1, keepdims=True)
-    spread = weight * np.abs(v.exact)
-    error = (spread * (relative + (weight * relative).sum(-1, keepdims=True))).sum(-1, keepdims=True)
-    error = error + spread.sum(-1, keepdims=True) * rounding(op.acc) * 4 * np.sqrt(keys)
-    return run_region(op.epilogue, [Approx(out, error)], at.index)
+    values = {**index, "d": np.arange(channels, dtype=np.int64).reshape(1, 1, -1)}
+    del values["k"]
+    v = _spread(at.load(2, values), (count, keys, channels))
+    out = np.einsum("bk,bkd->bd", weight, v.exact)
+    spread = np.abs(v.exact)
+    slack = weight * (relative + (weight * relative).sum(-1, keepdims=True) + rounding(op.acc) * 4 * np.sqrt(keys))
+    error = np.einsum("bk,bkd->bd", slack, spread)
+    return run_region(op.epilogue, [Approx(out.reshape(-1, 1), error.reshape(-1, 1))], at.index)
 
 
 __all__ = ["Expected", "apply", "evaluate", "read"]
