@@ -90,7 +90,7 @@ class _Machine:
             np.add.at(written, expected.index, 1)
             assert (written == 1).all(), f"@{func.sym_name} does not write each element of {t} once"
             with np.errstate(all="ignore"):
-                out[expected.index] = expected.value.astype(t.dtype.numpy)
+                out[expected.index] = expected.value.astype(t.dtype.numpy).reshape(out[expected.index].shape)
             results.append(out)
         return results
 

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random graphs through every pass: the interpreter before and after, and the kernels that they become."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from tests.passes.kernel_interpret import run_kernels
+from tests.passes.random_graphs import feeds, random_program
+
+from tcc.compiler.interpret import interpret
+from tcc.passes.manager import run_passes
+
+COUNT = int(os.environ.get("TCC_RANDOM_GRAPHS", "40"))
+FIRST = int(os.environ.get("TCC_RANDOM_SEED", "0"))
+
+PIPELINES = (
+    "expand-ops,fold-constants,dce",
+    "fold-constants,canonicalize,cse,dce",
+    "canonicalize,fold-batch-norm,canonicalize,dce",
+    "expand-ops,fuse,dce",
+    "fold-constants,canonicalize,cse,fold-batch-norm,expand-ops,canonicalize,fold-constants,cse,dce,fuse,dce",
+)
+
+
+def assert_close(got: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
+    assert list(got) == list(want)
+    for name, array in want.items():
+        assert got[name].dtype == array.dtype and got[name].shape == array.shape
+        size = max(1.0, float(np.abs(array).max(initial=0)))
+        np.testing.assert_allclose(got[name], array, rtol=2e-4, atol=2e-5 * size, err_msg=name)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_passes_keep_what_a_graph_computes(seed: int, pipeline: str) -> None:
+    program = random_program(seed)
+    x = feeds(program, seed)
+    want = interpret(program, x)
+    run_passes(program, pipeline)
+    assert_close(interpret(program, x), want)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_kernels_compute_what_the_graph_does(seed: int, fused: bool) -> None:
+    program = random_program(seed)
+    x = feeds(program, seed)
+    want = interpret(program, x)
+    run_passes(program, f"{PIPELINES[-1] if fused else PIPELINES[0]},lower-to-kernel,alias,share-kernels")
+    assert_close(run_kernels(program, x), want)
