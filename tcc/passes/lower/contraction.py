@@ -31,6 +31,7 @@ class Sides:
         self.domain = domain
         self.dtype = dtype
         self.acc = accumulator(dtype)
+        self.allow: tuple[str, ...] = () if group.anchor is None else tuple(group.anchor.attrs.get("tcc.allow", ()))
         self.lhs, self.rhs, self.extra = Accesses(), Accesses(), Accesses()
 
     def side(self, accesses: Accesses, v: Value, index: Index, padded: bool = False) -> Region:
@@ -68,7 +69,7 @@ class Sides:
             [self.lhs, self.rhs, self.extra],
             places,
             lambda fields, maps, out_maps, types: kind(
-                *fields, domain=self.domain, maps=maps, out_maps=out_maps, acc=self.acc,
+                *fields, domain=self.domain, maps=maps, out_maps=out_maps, acc=self.acc, allow=self.allow,
                 regions=[lhs, rhs, epilogue], result_types=types,
             ),
         )  # fmt: skip
