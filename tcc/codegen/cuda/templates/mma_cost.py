@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which configs of the tensor-core templates are legal, and about how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tcc.codegen.cuda.templates.common import Array, ceil_div, memory_seconds
+from tcc.codegen.cuda.templates.mma_view import COPY_ASYNC, MmaView
+from tcc.codegen.template import Columns, Constraint
+from tcc.ir.kernel import Func
+from tcc.ir.targets import Target
+
+FEWEST_BYTES = 64
+"""Bytes of k in a step of the main loop, at least: two instructions' depth."""
+REDUCE_NONE, REDUCE_CLUSTER, REDUCE_WORKSPACE = 0, 1, 2
+CLOCK = 1.6e9
+"""About what all these chips run at under load."""
+RESERVED = 1024
+"""Bytes of shared memory the system takes of each block."""
+
+
+def threads_of(c: Mapping[str, Any]) -> Any:
+    return (c["block_m"] // c["warp_m"]) * (c["block_n"] // c["warp_n"]) * 32
+
+
+def reduction(split: int, target: Target) -> int:
+    """How parts of K are added."""
+    if split == 1:
+        return REDUCE_NONE
+    return REDUCE_CLUSTER if "cluster" in target.features else REDUCE_WORKSPACE
+
+
+def ring_of(c: Mapping[str, Any], size: int) -> Any:
+    return c["stages"] * (c["block_m"] + c["block_n"]) * c["block_k"] * size
+
+
+def _rows_bytes(rows: Any, c: Mapping[str, Any]) -> Any:
+    """Bytes of so many rows of accumulators on their way out (`LINE` in mma_epilogue.cuh)."""
+    return rows * (c["block_n"] + 8) * 4
+
+
+def shared_of(c: Mapping[str, Any], size: int, target: Target) -> Any:
+    """Dynamic shared memory of a block: the ring, later the accumulators (all of them where a cluster adds them)."""
+    least = _rows_bytes(c["block_m"] // c["warp_m"] * 16, c)
+    whole = _rows_bytes(c["block_m"], c)
+    clustered = (c["split_k"] > 1) & ("cluster" in target.features)
+    return np.maximum(ring_of(c, size), np.where(clustered, whole, least))
+
+
+def passes(c: Mapping[str, Any], shared: int, reduce: int) -> int:
+    """How many slices of 16 rows of every warp leave at once (`PASS`): as many as fit."""
+    slices = c["warp_m"] // 16
+    if reduce == REDUCE_CLUSTER:
+        return slices
+    fitting = [p for p in range(1, slices + 1) if slices % p == 0]
+    return max(p for p in fitting if p == 1 or _rows_bytes(c["block_m"] // c["warp_m"] * 16 * p, c) <= shared)
+
+
+def registers_of(c: Mapping[str, Any]) -> Any:
+    """Registers of a thread: accumulators, two sets of fragments, addresses."""
+    m, n = c["warp_m"] // 16, c["warp_n"] // 8
+    return m * n * 4 + 2 * (4 * m + 2 * n) + 44
+
+
+def _divides(c: Columns, problem: Func, target: Target) -> Array:
+    return (c["block_m"] % c["warp_m"] == 0) & (c["block_n"] % c["warp_n"] == 0)
+
+
+def _threads(c: Columns, problem: Func, target: Target) -> Array:
+    t = threads_of(c)
+    return (t >= 32) & (t <= 512)
+
+
+def _registers(c: Columns, problem: Func, target: Target) -> Array:
+    r = registers_of(c)
+    return (r <= 255) & (r * threads_of(c) <= target.registers)
+
+
+def _shared(c: Columns, problem: Func, target: Target) -> Array:
+    size = MmaView(problem, target).element.bytes
+    return shared_of(c, size, target) + RESERVED <= target.shared_bytes
+
+
+def _not_oversized(c: Columns, problem: Func, target: Target) -> Array:
+    v = MmaView(problem, target)
+    return (c["block_m"] < max(32, 2 * v.m)) & (c["block_n"] < max(64, 2 * v.n))
+
+
+def _stages(c: Columns, problem: Func, target: Target) -> Array:
+    v = MmaView(problem, target)
+    steps = ceil_div(v.k, c["block_k"]) // c["split_k"]
+    return c["stages"] <= np.maximum(2, steps + 1)
+
+
+def _split_helps(c: Columns, problem: Func, target: Target) -> Array:
+    v = MmaView(problem, target)
+    tiles = ceil_div(v.m, c["block_m"]) * ceil_div(v.n, c["block_n"]) * v.batch
+    steps = ceil_div(v.k, c["block_k"])
+    share = c["block_m"] * c["block_n"] // v.vector % c["split_k"] == 0
+    return (c["split_k"] == 1) | ((tiles * c["split_k"] <= 4 * target.cores) & (steps >= 2 * c["split_k"]) & share)
+
+
+def _staged(c: Columns, problem: Func, target: Target) -> Array:
+    """Copies through registers hold a whole tile's in flight."""
+    v = MmaView(problem, target)
+    threads = np.maximum(threads_of(c), 1)
+    held = 0
+    for feed, rows in ((v.left, c["block_m"]), (v.right, c["block_n"])):
+        if feed.mode != COPY_ASYNC:
+            each = ceil_div(rows * c["block_k"], threads * feed.width)
+            held = held + each * max(1, feed.width * v.element.bytes // 4)
+    return (held <= 64) & (held + registers_of(c) <= 300)
+
+
+RULES = (
+    Constraint("divides", _divides, "warps' tiles divide the block's"),
+    Constraint("threads", _threads, "a block has 1 to 16 warps"),
+    Constraint("registers", _registers, "accumulators and fragments fit the registers"),
+    Constraint("shared", _shared, "the ring of stages, and later the accumulators, fit shared memory"),
+    Constraint("oversized", _not_oversized, "the block is less than twice the problem"),
+    Constraint("stages", _stages, "there are no more stages than steps, and one"),
+    Constraint("split", _split_helps, "K is split only where tiles leave SMs idle and each part has two steps"),
+    Constraint("staged", _staged, "copies that pass through registers take at most 64 of them"),
+)
+
+
+def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarray[Any, Any]:
+    """Seconds per config."""
+    size = v.element.bytes
+    bm, bn, bk, split = c["block_m"], c["block_n"], c["block_k"], c["split_k"]
+    threads, shared = threads_of(c), shared_of(c, size, target) + RESERVED
+    warps = threads // 32
+    tiles = ceil_div(v.m, bm) * ceil_div(v.n, bn) * v.batch
+    blocks = tiles * split
+    steps = ceil_div(ceil_div(v.k, bk), split)
+    room = target.shared_bytes + RESERVED
+    resident = np.minimum(np.minimum(room // shared, target.registers // (registers_of(c) * threads)), 2048 // threads)
+    resident = np.maximum(resident, 1)
+    waves = ceil_div(blocks, target.cores * resident)
+    together = np.minimum(resident, ceil_div(blocks, target.cores))
+
+    # Cycles of one step of one block, by what bounds them; blocks on one SM share the first three.
+    rate = target.half_flop_rate * (0.62 if target.sm in (90, 100) else 0.95) * (2 / size)
+    tensor = 2.0 * bm * bn * bk / (rate / target.cores / CLOCK)
+    fragments = warps * (c["warp_m"] + c["warp_n"]) * bk * size / 128.0
+    written = (bm + bn) * bk * size / 128.0
+    l2 = (bm + bn) * bk * size / 32.0
+    # A warp's own chain: fragments and products of each 32 bytes of k, and the barrier.
+    products = (c["warp_m"] // 16) * (c["warp_n"] // 8)
+    chain = bk * size / 32 * (24 + 2.2 * np.ceil(warps / 4) * products * 4) + 60
+    flight = 800.0 / np.maximum(c["stages"] - 1, 1)
+    slow = np.zeros_like(tensor)
+    for feed, rows in ((v.left, bm), (v.right, bn)):
+        if feed.mode != COPY_ASYNC:
+            slow = slow + rows * bk / feed.width / 32.0 * 12 / 4 + 300
+        elif feed.width * size < 16:
+            slow = slow + rows * bk / feed.width / 32.0 * 2
+    step = np.maximum(together * np.maximum(np.maximum(tensor, fragments + written), l2), np.maximum(chain, flight))
+    step = step + slow * together
+    out = bm * bn / (threads * v.vector) * 40.0
+    block = 2200 + steps * step + 400 + out * together
+    cycles = waves * block
+    seconds = cycles / CLOCK
+    seconds = seconds + np.where(split > 1, 0.5e-6 + 0.05e-6 * split, 0.0)
+    if "cluster" not in target.features:
+        traffic = 2.0 * split * v.batch * v.m * v.n * 4 / target.memory_rate
+        seconds = seconds + np.where(split > 1, traffic + 2 * target.launch_seconds, 0.0)
+    return target.launch_seconds + np.maximum(seconds, memory_seconds(problem, target) + 1e-6)
