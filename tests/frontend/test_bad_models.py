@@ -191,3 +191,43 @@ def test_constants_of_a_model_are_found_without_importing_it() -> None:
     store = read_constants(model)
     for array in (w, np.float32([7])):
         assert store.add(array) in store
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_damaged_bytes_are_an_input_error_or_another_model(rng: np.random.Generator) -> None:
+    """Models with a few bytes changed, gone or new: nothing but InputError may come out."""
+    inner = helper.make_graph([node("Relu", ["x"], ["t"], name="deep")], "t", [], [onnx.ValueInfoProto(name="t")])
+    nodes = [
+        node("Conv", ["p", "k"], ["a"], strides=[2], pads=[1, 1], name="conv"),
+        node("Reshape", ["a", "s"], ["b"], name="reshape"),
+        node("Softmax", ["b"], ["c"], axis=-1),
+        node("Unsqueeze", ["x", "axes"], ["p"]),
+        node("If", ["flag"], ["d"], then_branch=inner, else_branch=inner),
+        node("Gelu", ["c"], ["y"], approximate="tanh"),
+    ]
+    model = make(nodes, ["y", "d"])
+    for name, array in {
+        "k": np.ones((4, 2, 3), np.float32), "s": np.int64([0, -1]), "axes": np.int64([0]), "flag": np.array(True),
+    }.items():  # fmt: skip
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    whole = model.SerializeToString()
+    import_onnx(whole)
+    for _ in range(3000):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            at, kind = int(rng.integers(len(data))), rng.random()
+            if kind < 0.6:
+                data[at] = int(rng.integers(256))
+            elif kind < 0.8:
+                del data[at : at + int(rng.integers(1, 4))]
+            else:
+                data[at:at] = bytes([int(rng.integers(256))])
+        try:
+            import_onnx(bytes(data))
+        except InputError:
+            continue
+
+
+def test_attributes_of_another_type_are_refused() -> None:
+    relu = node("LeakyRelu", ["x"], ["y"], alpha=1, name="n")
+    assert "its attribute alpha is of type INT, and FLOAT is needed" in refusal(make([relu], ["y"]))

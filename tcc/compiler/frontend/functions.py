@@ -19,6 +19,7 @@ class Functions:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.local = {(domain_of(f.domain), f.name, f.overload): f for f in model.functions}
+        self._attributes: dict[tuple[str, str, int], dict[str, int]] = {}
         self._schemas: dict[tuple[str, str, int], defs.OpSchema | None] = {}
 
     def schema(self, op: str, domain: str, opset: int) -> defs.OpSchema | None:
@@ -30,6 +31,15 @@ class Functions:
             except defs.SchemaError:
                 self._schemas[key] = None
         return self._schemas[key]
+
+    def attribute_types(self, op: str, domain: str, opset: int) -> dict[str, int]:
+        """AttributeProto type by name of an operator's attributes; empty if ONNX does not declare it."""
+        key = (op, domain, opset)
+        if key not in self._attributes:
+            schema = self.schema(op, domain, opset)
+            declared = {} if schema is None else schema.attributes
+            self._attributes[key] = {name: int(a.type.value) for name, a in declared.items()}
+        return self._attributes[key]
 
     def schema_function(self, op: str, domain: str, opset: int) -> defs.OpSchema | None:
         """The declaration of an operator that has a function body at an opset, whether or not it depends on context."""

@@ -88,7 +88,7 @@ def _result_types(n: Node) -> tuple[TensorType, ...]:
         found = shape_inference.infer_node_outputs(
             schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", n.opset)]
         )
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as e:
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as e:
         raise InputError(f"its operands do not fit: {str(e).splitlines()[0]}") from None
     symbols = {str(d): d for v in n.values if v is not None for d in n.shape(v)}
     out: list[TensorType] = []

@@ -212,6 +212,12 @@ class GraphImporter:
         opset = self.scope.opsets.get(domain)
         if opset is None:
             raise InputError(f"the domain {domain or 'ai.onnx'} has no opset in the model")
+        declared = self.functions.attribute_types(node.op_type, domain, opset)
+        for key, a in attributes.items():
+            if a.type == AttributeProto.UNDEFINED or a.type != declared.get(key, a.type):
+                kinds = AttributeProto.AttributeType
+                have, want = (kinds.Name(t) if t in kinds.values() else t for t in (a.type, declared.get(key)))
+                raise InputError(f"its attribute {key} is of type {have}, and {want or 'a type'} is needed")
         handler = handlers().get((domain, node.op_type))
         if handler is not None:
             out = handler(Node(node, opset, name, operands, attributes, self))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,13 @@ def domain_of(text: str) -> str:
 
 
 def opsets_of(imports: object) -> dict[str, int]:
-    """Version by domain of a list of OperatorSetIdProto."""
-    return {domain_of(o.domain): int(o.version) for o in imports}  # type: ignore[attr-defined]
+    """Version by domain of a list of OperatorSetIdProto; InputError if a version is out of all range."""
+    out: dict[str, int] = {}
+    for o in imports:  # type: ignore[attr-defined]
+        if not 0 < o.version < 1 << 31:
+            raise InputError(f"the model imports opset {o.version} of {o.domain or 'ai.onnx'}; it is damaged")
+        out[domain_of(o.domain)] = int(o.version)
+    return out
 
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -73,11 +79,41 @@ def _parse(data: bytes, what: str) -> onnx.ModelProto:
     return model
 
 
+def _check_texts(texts: Iterable[object], what: str) -> None:
+    """InputError if a name is no UTF-8, which protobuf then gives as bytes."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"{what} has the name {text!r}, which is no UTF-8; it is no ONNX model, or a damaged one")
+
+
+def _check_nodes(nodes: Iterable[onnx.NodeProto], what: str) -> None:
+    for n in nodes:
+        _check_texts([n.op_type, n.domain, n.overload, n.name, *n.input, *n.output], what)
+        for a in n.attribute:
+            _check_texts([a.name, a.ref_attr_name], what)
+            for g in [a.g, *a.graphs] if a.HasField("g") or a.graphs else ():
+                _check_names(g, what)
+
+
+def _check_names(graph: onnx.GraphProto, what: str) -> None:
+    _check_texts([t.name for t in graph.initializer], what)
+    _check_texts([s.values.name for s in graph.sparse_initializer], what)
+    for info in (*graph.input, *graph.output):
+        _check_texts([info.name, *(d.dim_param for d in info.type.tensor_type.shape.dim)], what)
+    _check_nodes(graph.node, what)
+
+
 def _checked(model: Model) -> Model:
     what = str(model.path or "the model")
     proto = model.proto
     if not proto.HasField("graph") or not proto.ir_version or not proto.opset_import:
         raise InputError(f"{what} is no ONNX model: it has no graph, IR version or opset")
+    _check_names(proto.graph, what)
+    for f in proto.functions:
+        texts = [f.name, f.domain, f.overload, *f.input, *f.output, *f.attribute]
+        _check_texts(texts + [o.domain for o in f.opset_import], what)
+        _check_nodes(f.node, what)
+    _check_texts([o.domain for o in proto.opset_import], what)
     opset = model.opsets.get("")
     if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise InputError(

@@ -62,6 +62,8 @@ class Node:
     @property
     def inputs(self) -> list[Value]:
         """All operands of a variadic operator."""
+        if not self.values:
+            raise InputError("it has no inputs")
         return [self.input(i) for i in range(len(self.values))]
 
     def type(self, value: Value) -> TensorType:

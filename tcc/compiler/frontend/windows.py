@@ -32,6 +32,8 @@ def window(n: Node, x: Value, kernel: Sequence[int]) -> Window:
     for name, values, count in (("strides", strides, rank), ("dilations", dilations, rank), ("pads", pads, 2 * rank)):
         if len(values) != count:
             raise InputError(f"its {name} {values} have {len(values)} entries and {count} are needed")
+    if min(strides) < 1 or min(dilations) < 1 or min(kernel) < 1:
+        raise InputError(f"its kernel {list(kernel)}, strides {strides} and dilations {dilations} must be at least 1")
     auto = n.attr("auto_pad", "NOTSET")
     if auto == "VALID":
         pads = [0] * 2 * rank

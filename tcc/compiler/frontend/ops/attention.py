@@ -21,6 +21,10 @@ from tcc.ir.types import BOOL
 def attention(n: Node) -> Sequence[Value | None]:
     """q, k, v as [b, h, m, d], or [b, m, h·d] with the head counts; masks: bool (may attend) or added."""
     q, k, v, mask = n.input(0), n.input(1), n.input(2), n.optional(3)
+    if n.rank(q) not in (3, 4) or not n.rank(q) == n.rank(k) == n.rank(v):
+        raise InputError(
+            f"q, k and v are {n.type(q)}, {n.type(k)} and {n.type(v)}; all must be of rank 3, or of rank 4"
+        )
     plain = (
         n.optional(4) is None
         and n.optional(5) is None
@@ -37,11 +41,9 @@ def attention(n: Node) -> Sequence[Value | None]:
     if packed:
         heads, groups = n.attr("q_num_heads"), n.attr("kv_num_heads")
         q, k, v = _heads(n, q, heads), _heads(n, k, groups), _heads(n, v, groups)
-    elif n.rank(q) != 4:
-        raise InputError(f"q is {n.type(q)}, and a tensor of rank 3 or 4 is needed")
     depth = n.shape(q)[-1]
-    if not n.has("scale") and not isinstance(depth, int):
-        raise InputError(f"its depth is the free dim {depth}, which must be bound")
+    if not n.has("scale") and (not isinstance(depth, int) or depth == 0):
+        raise InputError(f"its depth is {depth}, and a known number is needed")
     scale = n.attr("scale", 1.0 / sqrt(depth) if isinstance(depth, int) else 1.0)
     y = n.op(graph.Attention, q, k, v, _mask(n, mask, q), scale=scale, causal=n.flag("is_causal"))
     if packed:

@@ -33,7 +33,7 @@ def constant(n: Node) -> Value:
         return n.constant(np.array(n.attr("value_string"), object))
     if n.has("value_strings"):
         return n.constant(np.array(n.attr("value_strings"), object))
-    raise InputError(f"it has none of the value attributes, only {', '.join(n.attributes) or 'no attributes'}")
+    raise InputError("it has none of the value attributes")
 
 
 @onnx_op("Shape")
@@ -79,9 +79,13 @@ def value_range(n: Node) -> Value:
 
     known = [n.known(n.input(i)) for i in range(3)]
     if all(k is not None for k in known):
+        if any(k is not None and k.size != 1 for k in known):
+            raise InputError("its start, limit and delta must be single numbers")
         start, limit, delta = (k.reshape(()) for k in known if k is not None)
         if delta == 0:
             raise InputError("its step is 0")
+        if (float(limit) - float(start)) / float(delta) > _FILL_LIMIT:
+            raise InputError(f"its {float(limit) - float(start):g} / {float(delta):g} values are too many")
         return n.constant(reference.range(start, limit, delta))
     dtype = n.dtype(n.input(0))
     start, limit, delta = (n.dims(i, what)[0] for i, what in enumerate(("start", "limit", "delta")))

@@ -74,6 +74,8 @@ def rms_normalization(n: Node) -> Value:
 
 
 def _channels(n: Node, x: Value) -> int:
+    if n.rank(x) < 2:
+        raise InputError(f"x is {n.type(x)}, and [n, c, …] is needed")
     channels = n.shape(x)[1]
     if not isinstance(channels, int):
         raise InputError(f"its channels are the free dim {channels}, which must be bound")
