@@ -10,8 +10,8 @@ PHASES = ("import", "graph", "fuse", "kernel", "schedule", "target")
 
 _REQUIRED = "expand-ops,fold-constants,dce"
 _GRAPH = (
-    "fold-constants,canonicalize,cse,raise-patterns,fold-batch-norm,expand-ops,assign-layout,canonicalize,"
-    "fold-constants,cse,dce"
+    "fold-constants,canonicalize,cse,raise-patterns,fold-batch-norm,expand-ops,assign-layout,merge-matmuls,"
+    "canonicalize,fold-constants,cse,dce"
 )
 
 
