@@ -271,7 +271,7 @@ class _Random:
         return self.b.block.append(graph.If(condition, regions=regions)).results[0]
 
 
-def random_program(seed: int, steps: int = 12) -> ModuleOp:
+def random_program(seed: int, steps: int = 16) -> ModuleOp:
     """A graph of about `steps` random ops on two or three small inputs, with one to three outputs."""
     rng = np.random.default_rng(seed)
     shapes = [(2, 4, 6), (1, 4, 5, 6), (2, 3, 4, 4), (6,), (4, 6), (1, 2, 4, 8)]
@@ -286,6 +286,6 @@ def random_program(seed: int, steps: int = 12) -> ModuleOp:
             if y is not None and np.prod(tensor_type(y).static_shape) <= _LIMIT:
                 values.append(y)
         unused = [v for v in values[len(inputs) :] if v.use_count == 0] or values[-1:]
-        return unused[-3:]
+        return unused[-6:]
 
     return program(inputs, body)

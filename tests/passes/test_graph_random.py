@@ -21,7 +21,8 @@ PIPELINES = (
     "fold-constants,canonicalize,cse,dce",
     "canonicalize,fold-batch-norm,canonicalize,dce",
     "expand-ops,fuse,dce",
-    "fold-constants,canonicalize,cse,fold-batch-norm,expand-ops,canonicalize,fold-constants,cse,dce,fuse,dce",
+    "expand-ops,assign-layout,canonicalize,dce",
+    "fold-constants,canonicalize,cse,fold-batch-norm,expand-ops,assign-layout,canonicalize,fold-constants,cse,dce,fuse,dce",
 )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from tcc.ir import graph
-from tcc.ir.core import Value
+from tcc.ir.core import Value, union_loc
 from tcc.ir.graph import Expand, Reduce, Reshape, Tile, Transpose
 from tcc.ir.graph.base import tensor_type
 from tcc.ir.rewriter import Rewriter
@@ -114,4 +114,23 @@ def resize_nothing(op: Any, rewriter: Rewriter) -> bool:
     if isinstance(op, graph.Resize) and op.exclude_outside:
         return False
     rewriter.replace(op, op.x)
+    return True
+
+
+@canonical("reduce")
+def reduce_of_transpose(op: Reduce, rewriter: Rewriter) -> bool:
+    """A reduction that drops dims, of a transpose that keeps the others in order."""
+    inner = producer(op.x, Transpose)
+    if inner is None or op.keepdims:
+        return False
+    kept = [p for i, p in enumerate(inner.perm) if i not in op.axes and shape_of(op.x)[i] != 1]
+    if kept != sorted(kept):
+        return False
+    axes = tuple(sorted(inner.perm[a] for a in op.axes))
+    made = Reduce(inner.x, kind=op.kind, axes=axes, keepdims=False, loc=inner.loc)
+    if made.y.type == op.y.type:
+        rewriter.replace(op, made)
+    else:
+        made = insert(rewriter, op, made, union_loc(inner.loc, op.loc))
+        rewriter.replace(op, Reshape(made.y, shape=shape_of(op.y)))
     return True
