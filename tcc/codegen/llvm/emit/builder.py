@@ -132,6 +132,7 @@ class Emitter:
                 self.b.position_before(first)
             slot = self.b.alloca(type, size=None if count == 1 else count)
             slot.align = align
+            slot.type = PTR
         return slot
 
     def var(self, value: Any) -> Var:

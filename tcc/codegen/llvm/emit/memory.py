@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
+
 from tcc.codegen.llvm.emit.builder import Emitter, type_suffix
 from tcc.codegen.llvm.emit.convert import from_storage, to_storage
 from tcc.codegen.llvm.emit.values import I1, I32, PTR, VOID, Int, Val, constant, lanes_of, storage_type, vector
@@ -78,7 +80,21 @@ def store_masked(e: Emitter, value: Val, pointer: Any, mask: Any) -> None:
         with e.when(mask):
             e.b.store(raw, pointer, align=value.dtype.bytes)
         return
+    if value.dtype.bytes < 4:
+        mask = _opaque(e, mask)
     e.call(f"llvm.masked.store.{type_suffix(raw.type)}.p0", VOID, [raw, pointer, I32(value.dtype.bytes), mask])
+
+
+def _opaque(e: Emitter, mask: Any) -> Any:
+    """The mask, hidden from constant folding: LLVM 22 turns the masked store of a truncated vector whose mask is a
+    constant of one lane into a store of the wide element, which overwrites its neighbour."""
+    lanes = lanes_of(mask.type)
+    bits = ir.IntType(lanes)
+    wide = ir.IntType(max(32, lanes))
+    number = e.b.bitcast(mask, bits)
+    number = number if lanes == wide.width else e.b.zext(number, wide)
+    hidden = e.b.asm(ir.FunctionType(wide, [wide]), "", "=r,0", [number], False)
+    return e.b.bitcast(hidden if lanes == wide.width else e.b.trunc(hidden, bits), mask.type)
 
 
 def scatter(e: Emitter, value: Val, pointer: Any, offsets: Any, mask: Any = None) -> None:

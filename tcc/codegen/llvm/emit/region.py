@@ -22,18 +22,41 @@ from tcc.ir.types import I64 as INDEX
 from tcc.ir.types import DType
 
 
-def emit_region(e: Emitter, region: Region, args: Sequence[Val], indices: Mapping[str, Int] | None = None) -> list[Val]:
+def emit_region(
+    e: Emitter,
+    region: Region,
+    args: Sequence[Val],
+    indices: Mapping[str, Int] | None = None,
+    known: Mapping[Value, Val] | None = None,
+) -> list[Val]:
     """What the region yields for its arguments. `indices`: the coordinate along each domain dim, for `kernel.index`: an
-    int, an i64, or a vector of i64."""
-    env: dict[Value, Val] = dict(zip(region.block.args, args, strict=True))
+    int, an i64, or a vector of i64. `known`: values of the region that were computed before."""
+    env: dict[Value, Val] = {**dict(zip(region.block.args, args, strict=True)), **(known or {})}
+    needed = _needed(region, env)
     for op in region.block.ops:
         if isinstance(op, Yield):
             return [env[v] for v in op.operands]
+        if op not in needed:
+            continue
         if isinstance(op, Index):
             env[op.y] = _index(e, (indices or {})[op.dim])
             continue
         env[op.results[0]] = emit_op(e, op, [env[v] for v in op.operands])
     raise AssertionError("a region without kernel.yield")
+
+
+def _needed(region: Region, known: Mapping[Value, Any]) -> set[Op]:
+    """The ops that the yielded values depend on, not going behind known values."""
+    found: set[Op] = set()
+    todo = list(region.block.terminator.operands)
+    while todo:
+        value = todo.pop()
+        op = value.defining_op
+        if value in known or op is None or op in found:
+            continue
+        found.add(op)
+        todo += op.operands
+    return found
 
 
 def _index(e: Emitter, at: Int) -> Val:
