@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tcc.codegen.template import BufferParam, Emitted
+from tests.codegen.cuda.problems import Buffer
 
 HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = ["-std=c++17", "-x", "c++", "-O1", "-mf16c", "-mfma", "-fPIC", "-shared", "-fno-strict-aliasing", "-w"]
@@ -67,15 +68,15 @@ def library(source: str, entries: Sequence[str], params: int) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
-def run(emitted: Emitted, buffers: Sequence[np.ndarray]) -> None:
-    """All launches on `buffers` (operands, results; their addresses are passed); workspaces start poisoned."""
+def run(emitted: Emitted, buffers: Sequence[Buffer]) -> None:
+    """All launches on the buffers of operands and results; workspaces start poisoned."""
     scratch = [np.full(int(w.bytes) + 64, 0 if w.zeroed else 0xFF, np.uint8) for w in emitted.workspaces]
-    everything = [*buffers, *scratch]
+    addresses = [b.address for b in buffers] + [s.ctypes.data + -s.ctypes.data % 64 for s in scratch]
     entries = list(dict.fromkeys(launch.entry for launch in emitted.launches))
     code = library(emitted.source, entries, len(emitted.launches[0].params))
     for launch in emitted.launches:
         assert all(isinstance(p, BufferParam) and p.offset == 0 for p in launch.params)
-        pointers = (ctypes.c_void_p * len(launch.params))(*(everything[p.buffer].ctypes.data for p in launch.params))
+        pointers = (ctypes.c_void_p * len(launch.params))(*(addresses[p.buffer] for p in launch.params))
         grid, block = (ctypes.c_uint * 3)(*launch.grid), (ctypes.c_uint * 3)(*launch.block)
         if getattr(code, f"run_{launch.entry}")(pointers, grid, block):
             raise RuntimeError(f"{launch.entry}: some threads wait at a barrier that others never reach")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tcc.codegen.cuda.emit import template_text
-from tcc.codegen.template import TEMPLATES, load_templates, rows_of
+from tcc.codegen.cuda.templates import mma_conv, mma_gemm
+from tcc.codegen.template import TEMPLATES, rows_of
 from tcc.ir.kernel import Func
 from tcc.ir.targets import target
 from tcc.ir.types import BF16, F16, F32
@@ -18,8 +19,7 @@ from tests.codegen.cuda import emulator
 from tests.codegen.cuda.builders import conv, matmul
 from tests.codegen.cuda.problems import Checker, random_array
 
-load_templates("cuda")
-GEMM, CONV = TEMPLATES["cuda.mma_gemm"], TEMPLATES["cuda.mma_conv"]
+GEMM, CONV = TEMPLATES[mma_gemm.MmaGemm.name], TEMPLATES[mma_conv.MmaConv.name]
 AMPERE, TURING = target("sm_86"), target("sm_75")
 STAND_IN = Path(__file__).with_name("mma_emulator.h").read_text()
 emulated = pytest.mark.skipif(emulator.missing() is not None, reason=str(emulator.missing()))

@@ -344,8 +344,9 @@ class Unit:
 
     # The whole.
 
-    def source(self, *templates: str) -> str:
-        """The translation unit: prelude, generated parts, then the named `.cuh` files."""
+    def source(self, *templates: str, headers: Sequence[str] = ()) -> str:
+        """The translation unit: prelude (with `headers`, which generated code may call), generated parts, then the
+        named `.cuh` files."""
         used = {t.dtype.name for t in (*self.arg_types, *self.result_types)} | {d.name for d in self._work_types}
         for region in self.anchor.regions:
             for op in region.block.ops:
@@ -356,7 +357,7 @@ class Unit:
                 head += [f"#include <{header}>", f"#define TCC_USE_{name.upper()}"]
         if self.pdl:
             head.append("#define TCC_PDL")
-        texts = ["types.cuh", *(["small_float.cuh"] if used & SMALL else []), "scalar.cuh", "memory.cuh"]
+        texts = ["types.cuh", *(["small_float.cuh"] if used & SMALL else []), "scalar.cuh", "memory.cuh", *headers]
         parts = ["\n".join(head), *(template_text(t) for t in texts), self._args(), "\n".join(self._defines)]
         parts += [*self._functions, *(self._template(t) for t in templates)]
         return "\n".join(p.rstrip("\n") + "\n" for p in parts if p)

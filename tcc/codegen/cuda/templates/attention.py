@@ -275,7 +275,7 @@ class AttentionTensor(Template):
         grid, threads = a.batch * ceil_div(a.m, c["warps"] * 16), c["warps"] * 32
         shared = int(_tensor_shared({k: np.array(v) for k, v in c.items()}, problem, target))
         return a.unit.emitted(
-            a.unit.source("tensor.cuh", "attention_tensor.cuh"),
+            a.unit.source("attention_tensor.cuh", headers=["tensor.cuh"]),
             [a.unit.launch((grid, 1, 1), threads, shared=shared)],
             instruction="mma.sync",
             grid=grid,

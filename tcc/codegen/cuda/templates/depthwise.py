@@ -82,7 +82,7 @@ def _span(c: Columns, problem: Func, of: str) -> Any:
 
 
 def _registers(c: Columns, problem: Func, target: Target) -> Any:
-    return (_span(c, problem, "x") + c["tile_x"] * c["tile_y"] + 2) * c["vector"] <= 200
+    return (_span(c, problem, "x") + c["tile_x"] * c["tile_y"] + 2) * c["vector"] <= 140
 
 
 def _not_oversized(c: Columns, problem: Func, target: Target) -> Any:
@@ -102,7 +102,7 @@ class Depthwise(Template):
         Constraint("vector", lambda c, p, t: c["vector"] <= _channels(p, t),
                    "V channels are V aligned elements of input and result, at most 16 bytes"),
         Constraint("slides", _slides, "inputs are shared by neighbouring results only without dilation"),
-        Constraint("registers", _registers, "the columns a thread holds fit 200 registers"),
+        Constraint("registers", _registers, "the columns a thread holds fit 140 registers"),
         Constraint("oversized", _not_oversized, "the tile is less than twice the result"),
     )  # fmt: skip
 

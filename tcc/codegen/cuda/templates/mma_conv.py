@@ -29,5 +29,5 @@ class MmaConv(Mma):
             return "a number of channels is free; bind it with --shape"
         groups, co, ci = (domain.int_extent(n) for n in ("g", "co", "ci"))
         if groups > 1 and min(co, ci) < FEWEST_CHANNELS:
-            return f"its {groups} groups have {ci} input and {co} output channels, and tensor cores need {FEWEST_CHANNELS}"
+            return f"its {groups} groups have {ci} input and {co} output channels: fewer than {FEWEST_CHANNELS}"
         return super().accepts(problem, target)

@@ -19,6 +19,7 @@ FEWEST_BYTES = 64
 REDUCE_NONE, REDUCE_CLUSTER, REDUCE_WORKSPACE = 0, 1, 2
 CLOCK = 1.6e9
 """About what all these chips run at under load."""
+MOST_COPIES = 16
 RESERVED = 1024
 """Bytes of shared memory the system takes of each block."""
 
@@ -104,16 +105,21 @@ def _split_helps(c: Columns, problem: Func, target: Target) -> Array:
     return (c["split_k"] == 1) | ((tiles * c["split_k"] <= 4 * target.cores) & (steps >= 2 * c["split_k"]) & share)
 
 
-def _staged(c: Columns, problem: Func, target: Target) -> Array:
-    """Copies through registers hold a whole tile's in flight."""
+def _copies(c: Columns, problem: Func, target: Target) -> Array:
+    """A thread's copies are unrolled; those through registers hold a whole tile's in flight."""
     v = MmaView(problem, target)
     threads = np.maximum(threads_of(c), 1)
-    held = 0
+    fine = np.ones(threads.shape, bool)
+    held = np.zeros(threads.shape, np.int64)
     for feed, rows in ((v.left, c["block_m"]), (v.right, c["block_n"])):
-        if feed.mode != COPY_ASYNC:
-            each = ceil_div(rows * c["block_k"], threads * feed.width)
+        each = ceil_div(rows * c["block_k"], threads * feed.width)
+        if feed.mode == COPY_ASYNC:
+            fine = fine & (each <= MOST_COPIES)
+        else:
+            across = np.maximum((c["block_k"] if feed.side.along_k else rows) // feed.width, 1)
+            fine = fine & (threads % across == 0)
             held = held + each * max(1, feed.width * v.element.bytes // 4)
-    return (held <= 64) & (held + registers_of(c) <= 300)
+    return fine & (held <= 40) & (2 * held + registers_of(c) <= 255)
 
 
 RULES = (
@@ -124,7 +130,7 @@ RULES = (
     Constraint("oversized", _not_oversized, "the block is less than twice the problem"),
     Constraint("stages", _stages, "there are no more stages than steps, and one"),
     Constraint("split", _split_helps, "K is split only where tiles leave SMs idle and each part has two steps"),
-    Constraint("staged", _staged, "copies that pass through registers take at most 64 of them"),
+    Constraint("copies", _copies, "a thread copies 16 times a step at most, through registers what fits 40 of them"),
 )
 
 

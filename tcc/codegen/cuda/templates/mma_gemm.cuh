@@ -41,19 +41,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
   TileA a;
   TileB b;
   if constexpr (EARLY_B) {
-    b.start(args, batch, n0);
+    b.start(batch, n0);
 #pragma unroll
     for (int s = 0; s < STAGES - 1; ++s)
       if (first + s < last) b.fetch(args, (first + s) * BK, ring + s * STAGE_BYTES + TileA::bytes);
   }
   if constexpr (EARLY_A) {
-    a.start(args, batch, m0);
+    a.start(batch, m0);
 #pragma unroll
     for (int s = 0; s < STAGES - 1; ++s)
       if (first + s < last) a.fetch(args, (first + s) * BK, ring + s * STAGE_BYTES);
   }
-  if constexpr (!EARLY_A) a.start(args, batch, m0);
-  if constexpr (!EARLY_B) b.start(args, batch, n0);
+  if constexpr (!EARLY_A) a.start(batch, m0);
+  if constexpr (!EARLY_B) b.start(batch, n0);
   TCC_PDL_WAIT();
 #pragma unroll
   for (int s = 0; s < STAGES - 1; ++s) {

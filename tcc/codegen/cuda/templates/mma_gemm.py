@@ -2,8 +2,8 @@
 """`cuda.mma_gemm`: matrix products on tensor cores with mma.sync, for f16, bf16 and, where allowed, tf32.
 
 A block's tile, the warps' tiles within it, the depth and number of stages of the ring in shared memory, and how many
-blocks share one sum over K are parameters. Where K is split, a cluster adds the parts through its blocks' shared memory;
-chips without clusters use a workspace and a second kernel.
+blocks share one sum over K are parameters. Where K is split, a cluster adds the parts through its blocks' shared
+memory; chips without clusters use a workspace and a second kernel.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@
 // lie in different banks.
 //
 // Generated for each operand: a struct `Side` with the element type, `V` (elements per copy), `mode`, `extent` and `depth`
-// (its size along its own dim and k), and either the address of an element as a sum of a part of its own coordinate
-// (`Own`) and one of k (`Deep`), with guards that are sums alike, or `read`, which gives elements by value.
+// (its size along its own dim and k), and either the place of an element as a sum of a part of its own coordinate (`Own`;
+// `linear`: that is `stride` times it) and one of k (`Deep`), with guards that are sums alike, or `read`, which gives
+// elements by value.
 enum { COPY_ASYNC, COPY_RAW, COPY_READ };  // cp.async; through registers as they are; through registers, computed
 
 template <int Chunks>
@@ -24,12 +25,13 @@ struct Tile {
   static constexpr int across = pitch / V, copies = Rows * BK / V, each = (copies + THREADS - 1) / THREADS;
   // A thread's copies have one place in their rows, so one k (or one coordinate of its own) serves them all.
   static constexpr bool column = THREADS % across == 0;
-  static constexpr int owns = Side::along_k || !column ? each : 1, deeps = Side::along_k && column ? 1 : each;
+  // Rows at one distance from each other need no address of their own.
+  static constexpr bool even = Side::linear && Side::along_k && column;
+  static constexpr int owns = Side::along_k && !even || !column ? each : 1, deeps = Side::along_k && column ? 1 : each;
   static constexpr bool keep = mode != COPY_READ && owns <= 8;
 
   using Raw = typename tcc::Raw<V * size>::type;
   typename Side::Own own[keep ? owns : 1];
-  bool inside[keep ? owns : 1];
   Raw staged[mode == COPY_ASYNC ? 1 : each];
   int origin, batch;
 
@@ -42,19 +44,15 @@ struct Tile {
     const int row = row_of(i), at = column_of(i) * size;
     return (row * chunks + ((at >> 4) ^ swizzle<chunks>(row))) * 16 + (at & 15);
   }
-  // Rows past the end give zeros; their address is that of the last one.
-  TCC_FN bool locate(const Args& args, int i, typename Side::Own& o) const {
-    const int at = own_of(i), last = Side::extent - (Side::along_k ? 1 : V);
-    Side::own(args, batch, at < last ? at : last, o);
-    return Side::extent % Rows == 0 || at <= last;
-  }
+  // Rows past the end give zeros.
+  TCC_FN bool reaches(int i) const { return Side::extent % Rows == 0 || own_of(i) < Side::extent; }
 
-  TCC_FN void start(const Args& args, int batch_, int origin_) {
+  TCC_FN void start(int batch_, int origin_) {
     batch = batch_;
     origin = origin_;
     if constexpr (keep) {
 #pragma unroll
-      for (int i = 0; i < owns; ++i) inside[i] = locate(args, i, own[i]);
+      for (int i = 0; i < owns; ++i) Side::own(batch, own_of(i), own[i]);
     }
   }
 
@@ -83,17 +81,12 @@ struct Tile {
           Side::deep(k, deep);
           reached = Side::depth % BK == 0 || k < Side::depth;
         }
-        const int which = owns == 1 ? 0 : i;
         typename Side::Own o;
-        bool valid;
-        if constexpr (keep) {
-          o = own[which];
-          valid = inside[which];
-        } else {
-          valid = locate(args, which, o);
-        }
-        valid = valid && reached && Side::valid(o, deep);
-        const Mem* from = o.p + deep.offset;
+        if constexpr (keep) o = own[owns == 1 ? 0 : i];
+        else Side::own(batch, own_of(owns == 1 ? 0 : i), o);
+        const bool valid = reached && reaches(i) && Side::valid(o, deep);
+        const Mem* from = Side::base(args) + (o.at + deep.at);
+        if constexpr (even) from += static_cast<long long>(Side::stride) * i * (THREADS / across);
         if constexpr (mode == COPY_ASYNC) {
           if (mine(i)) tcc::copy_async<V * size>(to + place(i), from, valid);
         } else {

@@ -166,9 +166,8 @@ class MmaView(View):
             reader = f"tcc_read_{name.lower()}"
             unit.reader(reader, side.region, side.operands, ("fb", side.dim, "fk"), self.acc, vector)
             lines += [
+                "static constexpr bool linear = false;",
                 "struct Own {};",
-                "struct Deep {};",
-                "static TCC_FN void own(const Args&, int, int, Own&) {}",
                 "static TCC_FN void read(const Args& args, int b, int own, int k, float (&out)[V]) "
                 f"{{ {reader}(args, b, own, k, out); }}",
             ]
@@ -183,9 +182,9 @@ class MmaView(View):
         env = {"fb": "b", feed.side.dim: "own", "fk": "k"}
         parts = _parts(access.offset)
         assert parts is not None
-        wide = "int" if fits32(parts[0], ranges) else "long long"
-        own = [f"o.p = args.{access.pointer} + {c_index(parts[1], env, ranges)};"]
-        deep = [f"d.offset = {c_index(parts[0], env, ranges)};"]
+        wide = "int" if fits32(access.offset, ranges) and fits32(parts[0], ranges) else "long long"
+        own = [f"o.at = {c_index(parts[1], env, ranges)};"]
+        deep = [f"d.at = {c_index(parts[0], env, ranges)};"]
         checks: list[str] = []
         for i, g in enumerate(access.guards):
             sides = _parts(g.expr)
@@ -198,10 +197,14 @@ class MmaView(View):
             else:
                 checks.append(f"{text} >= 0" if g.below else f"{text} < {g.extent}")
         guards = "".join(f" int g{i};" for i in range(len(checks)))
+        stride = None if checks else access.stride(feed.side.dim)
         return [
-            f"struct Own {{ const {codec(access.dtype)}::mem* p;{guards} }};",
-            f"struct Deep {{ {wide} offset;{guards} }};",
-            f"static TCC_FN void own(const Args& args, int b, int own, Own& o) {{ {' '.join(own)} }}",
+            f"static constexpr bool linear = {str(stride is not None).lower()};",
+            f"static constexpr {wide} stride = {stride or 0};",
+            f"struct Own {{ {wide} at;{guards} }};",
+            f"struct Deep {{ {wide} at;{guards} }};",
+            f"static TCC_FN const {codec(access.dtype)}::mem* base(const Args& args) {{ return args.{access.pointer}; }}",
+            f"static TCC_FN void own(int b, int own, Own& o) {{ {' '.join(own)} }}",
             f"static TCC_FN void deep(int k, Deep& d) {{ {' '.join(deep)} }}",
             "static TCC_FN bool valid(const Own& o, const Deep& d) "
             f"{{ return {' && '.join(checks) if checks else 'true'}; }}",

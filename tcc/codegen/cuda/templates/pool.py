@@ -70,7 +70,7 @@ class Pool(Template):
         define_reduction(unit, vector, 1)
         points, reduced = unit.extents["fp"], unit.extents["fr"]
         unit.define(V=vector, THREADS=threads, POINTS=points, REDUCED=reduced, Coordinate="int")
-        unit.define(WINDOW_UNROLL=reduced if reduced <= 64 else 8)
+        unit.define(WINDOW_UNROLL=max(reduced, 1) if reduced <= 64 else 8)
         blocks = ceil_div(points, vector * threads)
         return unit.emitted(
             unit.source("pool.cuh"), [unit.launch((blocks, 1, 1), threads)], grid=blocks, block=threads, vector=vector
