@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the frontend makes of graphs: old operator forms, functions, control flow, free dims, folding."""
+"""What the frontend makes of graphs: functions, control flow, free dims, folding, sequences, recurrent networks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,226 +15,8 @@ from tcc.compiler.interpret import interpret
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.expr import Sym
-from tcc.ir.module import ModuleOp
 from tcc.ir.verifier import verify
-
-
-def make(
-    nodes: Sequence[onnx.NodeProto],
-    inputs: dict[str, tuple[Sequence[int | str | None], int]],
-    outputs: Sequence[str],
-    opset: int = 21,
-    constants: dict[str, Any] | None = None,
-    **kwargs: Any,
-) -> onnx.ModelProto:
-    """A model; inputs are name → (shape, element type)."""
-    infos = [helper.make_tensor_value_info(n, t, s) for n, (s, t) in inputs.items()]
-    outs = [onnx.ValueInfoProto(name=o) for o in outputs]
-    held = [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()]
-    g = helper.make_graph(nodes, "g", infos, outs, held)
-    imports = [helper.make_opsetid("", opset), *kwargs.pop("domains", [])]
-    model = helper.make_model(g, opset_imports=imports, **kwargs)
-    model.ir_version = 10 if opset > 12 else 6
-    return model
-
-
-def names(module: ModuleOp) -> list[str]:
-    """Names of the ops of main, without constants and the end."""
-    skipped = ("graph.constant", "graph.return")
-    return [op.name for op in graph.main_function(module).block.ops if op.name not in skipped]
-
-
-def peer(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """What ONNX Runtime gives; it wants declared output types."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    inferred = onnx.shape_inference.infer_shapes(model)
-    session = onnxruntime.InferenceSession(inferred.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feed)
-
-
-def same_as_peer(model: onnx.ModelProto, feed: dict[str, np.ndarray], shapes: Any = None) -> ModuleOp:
-    module = import_onnx(model, shapes)
-    verify(module)
-    got = interpret(module, feed)
-    for name, want in zip([o.name for o in model.graph.output], peer(model, feed), strict=True):
-        assert got[name].shape == want.shape
-        assert got[name].dtype == want.dtype
-        np.testing.assert_allclose(got[name], want, rtol=1e-5, atol=1e-5)
-    return module
-
-
-F, I = TensorProto.FLOAT, TensorProto.INT64
-node = helper.make_node
-
-OLD_FORMS: dict[str, tuple[int, list[onnx.NodeProto], tuple[int, ...], dict[str, Any]]] = {
-    "softmax-11 over several dims": (11, [node("Softmax", ["x"], ["y"], axis=1)], (2, 3, 4), {}),
-    "log-softmax-11, last dim": (11, [node("LogSoftmax", ["x"], ["y"], axis=-1)], (2, 3, 4), {}),
-    "hardmax-11": (11, [node("Hardmax", ["x"], ["y"], axis=1)], (2, 3, 4), {}),
-    "softmax-13": (13, [node("Softmax", ["x"], ["y"], axis=1)], (2, 3, 4), {}),
-    "clip-6": (10, [node("Clip", ["x"], ["y"], min=-0.5, max=0.25)], (5, 4), {}),
-    "clip-11, one bound": (11, [node("Clip", ["x", "", "hi"], ["y"])], (5, 4), {"hi": np.float32(0.1)}),
-    "clip-11, no bounds": (11, [node("Clip", ["x"], ["y"])], (5, 4), {}),
-    "slice-1": (9, [node("Slice", ["x"], ["y"], starts=[1, -3], ends=[3, 9999], axes=[0, 2])], (4, 2, 5), {}),
-    "slice-10, backwards": (
-        10,
-        [node("Slice", ["x", "s", "e", "a", "t"], ["y"])],
-        (4, 5),
-        {"s": np.int64([-1]), "e": np.int64([-99]), "a": np.int64([1]), "t": np.int64([-2])},
-    ),
-    "slice-10, empty": (10, [node("Slice", ["x", "s", "e"], ["y"])], (4, 5), {"s": np.int64([3]), "e": np.int64([1])}),
-    "squeeze-1": (11, [node("Squeeze", ["x"], ["y"], axes=[0, -1])], (1, 3, 1), {}),
-    "squeeze-13, all": (13, [node("Squeeze", ["x"], ["y"])], (1, 3, 1), {}),
-    "unsqueeze-1": (11, [node("Unsqueeze", ["x"], ["y"], axes=[0, 3])], (2, 3), {}),
-    "unsqueeze-13, unordered": (13, [node("Unsqueeze", ["x", "a"], ["y"])], (2, 3), {"a": np.int64([3, 0])}),
-    "split-2": (11, [node("Split", ["x"], ["y", "z"], axis=1, split=[2, 3])], (2, 5), {}),
-    "split-13": (13, [node("Split", ["x", "p"], ["y", "z"], axis=-1)], (2, 5), {"p": np.int64([1, 4])}),
-    "split-18, uneven": (18, [node("Split", ["x"], ["y", "z"], axis=1, num_outputs=2)], (2, 5), {}),
-    "pad-2": (10, [node("Pad", ["x"], ["y"], pads=[1, 0, 0, 2], value=0.5)], (2, 3), {}),
-    "pad-11, reflect": (11, [node("Pad", ["x", "p"], ["y"], mode="reflect")], (4, 5), {"p": np.int64([1, 2, 3, 0])}),
-    "pad-11, crops": (11, [node("Pad", ["x", "p"], ["y"])], (4, 5), {"p": np.int64([-1, 2, 0, -2])}),
-    "pad-18, axes": (
-        18,
-        [node("Pad", ["x", "p", "v", "a"], ["y"])],
-        (4, 5),
-        {"p": np.int64([1, 2]), "v": np.float32(3), "a": np.int64([-1])},
-    ),
-    "reduce-sum-11": (11, [node("ReduceSum", ["x"], ["y"], axes=[-1], keepdims=0)], (2, 3, 4), {}),
-    "reduce-sum-13, no-op": (13, [node("ReduceSum", ["x"], ["y"], noop_with_empty_axes=1)], (2, 3), {}),
-    "reduce-log-sum-exp-13": (13, [node("ReduceLogSumExp", ["x"], ["y"], axes=[1])], (2, 3, 4), {}),
-    "reduce-l2-18": (18, [node("ReduceL2", ["x", "a"], ["y"], keepdims=0)], (2, 3, 4), {"a": np.int64([0, 2])}),
-    "gemm-9, transposed": (
-        9,
-        [node("Gemm", ["x", "w", "c"], ["y"], alpha=0.5, beta=2.0, transB=1)],
-        (3, 4),
-        {"w": np.arange(8, dtype=np.float32).reshape(2, 4), "c": np.float32([1, 2])},
-    ),
-    "gemm-11, no C": (11, [node("Gemm", ["x", "w"], ["y"])], (3, 4), {"w": np.ones((4, 2), np.float32)}),
-    "top-k-1": (9, [node("TopK", ["x"], ["y", "z"], axis=1, k=2)], (3, 5), {}),
-    "top-k-11, smallest": (
-        11,
-        [node("TopK", ["x", "k"], ["y", "z"], axis=0, largest=0)],
-        (5, 3),
-        {"k": np.int64([2])},
-    ),
-    "batch-normalization-7": (
-        8,
-        [node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"])],
-        (2, 3, 4, 4),
-        {k: np.float32([0.5, 1, 2]) for k in "sbmv"},
-    ),
-    "max-pool, ceil": (12, [node("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 3], ceil_mode=1)],
-                       (1, 2, 6, 7), {}),
-    "max-pool with indices": (12, [node("MaxPool", ["x"], ["y", "z"], kernel_shape=[2, 2], strides=[2, 2])],
-                              (2, 2, 6, 6), {}),
-    "average-pool, ceil, padded": (
-        19,
-        [node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1,
-              count_include_pad=1)],
-        (1, 2, 6, 7),
-        {},
-    ),
-    "average-pool, same": (
-        11, [node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")],
-        (1, 2, 5, 6), {},
-    ),
-    "lp-pool": (18, [node("LpPool", ["x"], ["y"], kernel_shape=[2, 2], p=2)], (1, 2, 5, 6), {}),
-    "conv, same lower": (
-        11,
-        [node("Conv", ["x", "w"], ["y"], strides=[2, 2], auto_pad="SAME_LOWER")],
-        (1, 2, 6, 5),
-        {"w": np.linspace(-1, 1, 36, dtype=np.float32).reshape(2, 2, 3, 3)},
-    ),
-    "conv, 1-D grouped dilated": (
-        11,
-        [node("Conv", ["x", "w", "b"], ["y"], group=2, dilations=[2], pads=[2, 1])],
-        (2, 4, 9),
-        {"w": np.linspace(-1, 1, 36, dtype=np.float32).reshape(6, 2, 3), "b": np.arange(6, dtype=np.float32)},
-    ),
-    "conv-transpose, output shape": (
-        11,
-        [node("ConvTranspose", ["x", "w"], ["y"], strides=[3, 2], output_shape=[10, 8])],
-        (1, 2, 3, 3),
-        {"w": np.linspace(-1, 1, 36, dtype=np.float32).reshape(2, 2, 3, 3)},
-    ),
-    "conv-transpose, same upper": (
-        11,
-        [node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], auto_pad="SAME_UPPER")],
-        (1, 2, 3, 3),
-        {"w": np.linspace(-1, 1, 36, dtype=np.float32).reshape(2, 2, 3, 3)},
-    ),
-    "upsample-7": (7, [node("Upsample", ["x"], ["y"], scales=[1.0, 1.0, 2.0, 3.0])], (1, 2, 3, 4), {}),
-    "upsample-9, linear": (9, [node("Upsample", ["x", "s"], ["y"], mode="linear")], (1, 2, 3, 4),
-                           {"s": np.float32([1, 1, 2, 2])}),
-    "resize-10, nearest, larger": (10, [node("Resize", ["x", "s"], ["y"])], (1, 1, 3, 4),
-                                   {"s": np.float32([1, 1, 1.7, 2.3])}),
-    "resize-10, nearest, smaller": (10, [node("Resize", ["x", "s"], ["y"])], (1, 1, 6, 8),
-                                    {"s": np.float32([1, 1, 0.6, 0.7])}),
-    "resize-11, align corners": (
-        11,
-        [node("Resize", ["x", "r", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")],
-        (1, 1, 3, 4),
-        {"r": np.float32([]), "s": np.float32([1, 1, 2, 2])},
-    ),
-    "resize-13, sizes, cubic": (
-        13,
-        [node("Resize", ["x", "", "", "z"], ["y"], mode="cubic", cubic_coeff_a=-0.5)],
-        (1, 1, 5, 4),
-        {"z": np.int64([1, 1, 8, 9])},
-    ),
-    "resize-18, axes, antialias": (
-        18,
-        [node("Resize", ["x", "", "s"], ["y"], mode="linear", antialias=1, axes=[2, 3])],
-        (1, 1, 8, 8),
-        {"s": np.float32([0.5, 0.6])},
-    ),
-    "reshape with 0 and -1": (13, [node("Reshape", ["x", "s"], ["y"])], (2, 3, 4), {"s": np.int64([0, -1])}),
-    "flatten, axis 0": (13, [node("Flatten", ["x"], ["y"], axis=0)], (2, 3, 4), {}),
-    "depth-to-space, crd": (13, [node("DepthToSpace", ["x"], ["y"], blocksize=2, mode="CRD")], (1, 8, 2, 3), {}),
-    "space-to-depth": (13, [node("SpaceToDepth", ["x"], ["y"], blocksize=2)], (1, 2, 4, 6), {}),
-    "lrn": (13, [node("LRN", ["x"], ["y"], size=3, alpha=0.5, beta=0.6, bias=2.0)], (1, 5, 2, 2), {}),
-    "mean-variance": (13, [node("MeanVarianceNormalization", ["x"], ["y"])], (2, 3, 4, 4), {}),
-    "instance-normalization": (
-        13, [node("InstanceNormalization", ["x", "s", "b"], ["y"])], (2, 3, 4, 4),
-        {"s": np.float32([0.5, 1, 2]), "b": np.float32([0, 1, -1])},
-    ),
-    "group-normalization-18": (
-        18, [node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)], (2, 4, 3, 3),
-        {"s": np.float32([0.5, 2]), "b": np.float32([1, -1])},
-    ),
-    "group-normalization-21": (
-        21, [node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)], (2, 4, 3, 3),
-        {"s": np.float32([0.5, 2, 1, 3]), "b": np.float32([1, -1, 0, 2])},
-    ),
-    "layer-normalization, middle axis": (
-        17, [node("LayerNormalization", ["x", "s"], ["y", "m", "v"], axis=1)], (2, 3, 4),
-        {"s": np.linspace(0.5, 2, 12, dtype=np.float32).reshape(3, 4)},
-    ),
-    "cum-sum, reverse exclusive": (14, [node("CumSum", ["x", "a"], ["y"], reverse=1, exclusive=1)], (2, 4),
-                                   {"a": np.int64(1)}),
-    "one-hot": (
-        13, [node("ArgMax", ["x"], ["i"], axis=1, keepdims=0), node("OneHot", ["i", "d", "v"], ["y"], axis=0)], (3, 5),
-        {"d": np.int64(5), "v": np.float32([-1, 2])},
-    ),
-    "sum and mean of many": (13, [node("Sum", ["x", "x", "w"], ["y"]), node("Mean", ["x", "w"], ["z"])], (2, 3),
-                             {"w": np.float32([[1], [2]])}),
-    "einsum": (13, [node("Einsum", ["x", "w"], ["y"], equation="...ij,kj->...ki")], (2, 3, 4),
-               {"w": np.linspace(0, 1, 20, dtype=np.float32).reshape(5, 4)}),
-    "einsum, diagonal": (13, [node("Einsum", ["x"], ["y"], equation="bii->ib")], (2, 4, 4), {}),
-    "integer division and power": (
-        13, [node("Cast", ["x"], ["i"], to=TensorProto.INT32), node("Div", ["i", "w"], ["y"]),
-             node("Pow", ["i", "e"], ["z"])],
-        (3, 4), {"w": np.int32([2]), "e": np.float32(2)},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", OLD_FORMS)
-def test_operator_forms_agree_with_onnx_runtime(name: str, rng: np.random.Generator) -> None:
-    opset, nodes, shape, constants = OLD_FORMS[name]
-    outputs = [o for n in nodes for o in n.output if o != "i"]
-    model = make(nodes, {"x": (shape, F)}, outputs, opset, constants)
-    same_as_peer(model, {"x": (rng.standard_normal(shape) * 3).astype(np.float32)})
+from tests.frontend.onnx_models import F, I, make, names, node, peer, same_as_peer
 
 
 def test_quantized_convolution_agrees_with_onnx_runtime(rng: np.random.Generator) -> None:
@@ -474,7 +254,43 @@ def test_what_no_kernel_computes_is_called_on_the_host(rng: np.random.Generator)
     model = make([node("NonZero", ["x"], ["i"]), node("Transpose", ["i"], ["y"])], {"x": ((3, 4), F)}, ["y"])
     module = same_as_peer(model, {"x": (rng.standard_normal((3, 4)) > 0).astype(np.float32)})
     assert names(module) == ["graph.host", "graph.transpose"]
-    lstm = node("LSTM", ["x", "w", "r"], ["", "h", "c"], hidden_size=3)
-    constants = {"w": rng.standard_normal((1, 12, 4)), "r": rng.standard_normal((1, 12, 3))}
-    model = make([lstm], {"x": ((5, 2, 4), F)}, ["h", "c"], 14, {k: v.astype(np.float32) for k, v in constants.items()})
-    same_as_peer(model, {"x": rng.standard_normal((5, 2, 4)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("steps", [1, 5, 40])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "GRU, before reset", "RNN"])
+def test_recurrent_networks_agree_with_onnx_runtime(
+    kind: str, direction: str, steps: int, rng: np.random.Generator
+) -> None:
+    """Short sequences are unrolled; forty steps in both directions are a host call."""
+    op = kind.split(",")[0]
+    gates, ways, hidden = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1, 3
+    shapes = {"w": (ways, gates * hidden, 4), "r": (ways, gates * hidden, hidden), "b": (ways, 2 * gates * hidden),
+              "h": (ways, 2, hidden)}  # fmt: skip
+    inputs, outputs = ["x", "w", "r", "b", "", "h"], ["y", "yh"]
+    if op == "LSTM":
+        shapes |= {"c": (ways, 2, hidden), "p": (ways, 3 * hidden)}
+        inputs, outputs = [*inputs, "c", "p"], [*outputs, "yc"]
+    attributes = {"linear_before_reset": 1} if "before" in kind else {}
+    network = node(op, inputs, outputs, hidden_size=hidden, direction=direction, **attributes)
+    constants = {k: rng.standard_normal(v).astype(np.float32) for k, v in shapes.items()}
+    model = make([network], {"x": ((steps, 2, 4), F)}, outputs, 14, constants)
+    module = same_as_peer(model, {"x": rng.standard_normal((steps, 2, 4)).astype(np.float32)})
+    assert ("graph.host" in names(module)) == (steps * ways > 64)
+
+
+def test_branches_of_other_ranks_ask_for_the_dims_behind_their_condition() -> None:
+    """What exporters make of a squeeze: where the extent is 1, or the value as it is."""
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "zero"], ["n"]),
+        node("Equal", ["n", "one"], ["c"]),
+        node("If", ["c"], ["y"], name="choose", then_branch=branch("t", [node("Squeeze", ["x", "axes"], ["a"])], "a"),
+             else_branch=branch("e", [node("Identity", ["x"], ["b"])], "b")),
+    ]  # fmt: skip
+    constants = {"zero": np.int64(0), "one": np.int64(1), "axes": np.int64([0])}
+    model = make(nodes, {"x": (["n", 3], F)}, ["y"], 13, constants)
+    with pytest.raises(InputError, match=r"rank 1 and 2; bind the free dims of x with --shape x=\?x3"):
+        import_onnx(model)
+    assert names(import_onnx(model, {"x": (1, 3)})) == ["graph.reshape"]
+    assert names(import_onnx(model, {"x": (4, 3)})) == []

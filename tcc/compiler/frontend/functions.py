@@ -37,7 +37,7 @@ class Functions:
         key = (op, domain, opset)
         if key not in self._attributes:
             schema = self.schema(op, domain, opset)
-            declared = {} if schema is None else schema.attributes
+            declared: dict[str, Any] = {} if schema is None else dict(schema.attributes)
             self._attributes[key] = {name: int(a.type.value) for name, a in declared.items()}
         return self._attributes[key]
 

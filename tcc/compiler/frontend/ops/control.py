@@ -33,7 +33,12 @@ def conditional(n: Node) -> list[Value]:
         tensors_only(values)
         block.append(graph.Yield(values))
         regions.append(Region(block))
-    op = graph.If(condition, regions=regions, loc=n.builder.loc)
+    try:
+        op = graph.If(condition, regions=regions, loc=n.builder.loc)
+    except InputError as e:
+        # Exporters guard squeezes so; with the dims bound the condition is known, and one branch remains.
+        way_out = "; bind the dims that its condition depends on" if n.importer.names.used else ""
+        raise InputError(f"{e}{way_out}") from e
     return list(n.builder.block.append(op).results)
 
 
