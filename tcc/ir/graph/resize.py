@@ -13,7 +13,10 @@ from tcc.ir.declare import BOOLEAN, DIMS, FLOAT, FLOATS, INTS, Attr, Operand, Re
 from tcc.ir.expr import Dim
 from tcc.ir.graph.base import Array, GraphOp, check_axes, check_dims, check_length, dense, present, static_ints
 from tcc.ir.types import Type
+from tcc.reference.resize import axis_taps as axis_taps
+from tcc.reference.resize import nearest_taps as nearest_taps
 from tcc.reference.resize import resized_extents as _resized_extents
+from tcc.reference.resize import source_coordinates as source_coordinates
 
 COORDINATES = one_of(
     "half_pixel",
@@ -131,7 +134,7 @@ class ResizeNearest(ResizeBase):
 class Resize(ResizeBase):
     """x interpolated linearly or cubically, axis by axis; `antialias` widens the filter when shrinking.
 
-    ONNX Resize, linear and cubic. `tcc.reference.resize.axis_taps` gives the positions and weights of an axis.
+    ONNX Resize, linear and cubic. `axis_taps` gives the positions and weights of an axis.
     """
 
     name = "graph.resize"

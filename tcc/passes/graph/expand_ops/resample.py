@@ -10,10 +10,10 @@ from tcc.ir.core import Value
 from tcc.ir.expr import Dim
 from tcc.ir.graph import Resize, ResizeNearest
 from tcc.ir.graph.base import Array, static_ints, tensor_type
+from tcc.ir.graph.resize import axis_taps, nearest_taps, source_coordinates
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import BOOL, F32, F64, I64
 from tcc.passes.graph.expand_ops.table import Before, expands
-from tcc.reference.resize import axis_taps, nearest_taps, source_coordinates
 
 
 class _Axis:
