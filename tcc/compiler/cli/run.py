@@ -73,13 +73,15 @@ def gather_inputs(engine: Engine, given: Sequence[str], seed: int) -> Arrays:
             arrays[engine.inputs[0].name] = loaded
         else:
             raise InputError(f"--input {text} does not say which input it is; write it as --input NAME={text}")
+    from tcc.runtime.dtypes import numpy_dtype
+
     names = [i.name for i in engine.inputs]
     for name in arrays:
         if name not in names:
             raise InputError(f"there is no input {name}; the inputs are {', '.join(names)}")
     rng = np.random.default_rng(seed)
     for spec in engine.inputs:
-        random = random_array(spec.dtype, [int(d) for d in spec.shape], rng)
+        random = random_array(numpy_dtype(spec.dtype), [int(d) for d in spec.shape], rng)
         arrays.setdefault(spec.name, random)
     return {n: arrays[n] for n in names}
 
