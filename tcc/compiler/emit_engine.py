@@ -22,7 +22,7 @@ from tcc.ir.module import ModuleOp
 from tcc.ir.resources import Array
 from tcc.ir.targets import Target
 from tcc.ir.types import DType, TensorType
-from tcc.passes.kernel.storage import Storage, resolve
+from tcc.passes.kernel.storage import Storage, resolve, size_of
 
 Json = dict[str, Any]
 
@@ -193,8 +193,14 @@ class _Engine:
         offset = where.offset
         size = _span(t)
         if place is not None and place[0] == "arena":
-            at = place[1] + offset
-            return self.add(("arena", at, size, *_key(t)), {"space": "arena", "offset": at, **_shape(t), "bytes": size})
+            whole = _tensor(root)
+            at = {"space": "arena", "offset": place[1], **_shape(whole), "bytes": size_of(root)}
+            if offset == 0:
+                at |= {**_shape(t), "bytes": size}
+                return self.add(("arena", place[1], size, *_key(t)), at)
+            base = self.add(("arena", place[1], at["bytes"], *_key(whole)), at)
+            row = {"space": "view", "of": base, "offset": offset, **_shape(t), "bytes": size}
+            return self.add(("view", base, offset, size, *_key(t)), row)
         if place is not None:
             position = int(place[0].removeprefix("output"))
             base, total = self.known["output", position], self.buffers[self.known["output", position]]["bytes"]
@@ -285,22 +291,7 @@ class _Engine:
                 out.append({"op": "memset", "dst": {"buffer": operands[-1]}, "bytes": size, "value": 0})
         key = self.ids[op.callee]
         for i, launch in enumerate(e.launches):
-            row: Json = {
-                "op": "launch", "kernel": f"{key}.{i}" if i else key,
-                "params": [_param(p, operands) for p in launch.params],
-                "reads": _unique(operands[i] for i in launch.reads),
-                "writes": _unique(operands[i] for i in launch.writes), "loc": list(op.loc),
-            }  # fmt: skip
-            if self.target.is_cuda:
-                row |= {
-                    "grid": [to_json(g) for g in launch.grid], "block": list(launch.block),
-                    "cluster": None if launch.cluster is None else list(launch.cluster), "shared": launch.shared,
-                    "pdl": launch.pdl, "cooperative": launch.cooperative,
-                }  # fmt: skip
-            else:
-                row["tasks"] = to_json(launch.tasks)
-                if launch.tasks == 1:
-                    row["serial"] = True
+            row = launch_row(f"{key}.{i}" if i else key, launch, operands, self.target, op.loc)
             out.append(row)
         return out
 
@@ -349,6 +340,35 @@ def _key(t: TensorType) -> tuple[Any, ...]:
 
 def _unique(ids: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(ids))
+
+
+def launch_row(kernel: str, launch: Launch, operands: Sequence[int], target: Target, loc: Sequence[str]) -> Json:
+    """A launch of the schedule; `operands` are the buffer ids of the kernel's operands, results and workspaces.
+
+    A pointer to what the launch neither reads nor writes is null: nothing orders the launch after its producer.
+    """
+    touched = {*launch.reads, *launch.writes}
+    null: Json = {"scalar": 0, "dtype": "i64"}
+    row: Json = {
+        "op": "launch", "kernel": kernel,
+        "params": [
+            null if isinstance(p, BufferParam) and p.buffer not in touched else _param(p, operands)
+            for p in launch.params
+        ],
+        "reads": _unique(operands[i] for i in launch.reads), "writes": _unique(operands[i] for i in launch.writes),
+        "loc": list(loc),
+    }  # fmt: skip
+    if target.is_cuda:
+        row |= {
+            "grid": [to_json(g) for g in launch.grid], "block": list(launch.block),
+            "cluster": None if launch.cluster is None else list(launch.cluster), "shared": launch.shared,
+            "pdl": launch.pdl, "cooperative": launch.cooperative,
+        }  # fmt: skip
+        return row
+    row["tasks"] = to_json(launch.tasks)
+    if launch.tasks == 1:
+        row["serial"] = True
+    return row
 
 
 def _param(p: BufferParam | ScalarParam | TensorMapParam, operands: Sequence[int]) -> Json:
