@@ -30,18 +30,20 @@ def make_timer(
     *,
     rotate_bytes: int = 0,
     seconds: float = 2e-3,
+    turns: Sequence[Mapping[str, Any]] | None = None,
 ) -> Timer:
     """A timer for a one-segment engine; raises FailureError for one with control flow or host calls.
 
-    Runs rotate over copies of all buffers until `rotate_bytes` are touched; one sample takes about `seconds`.
+    Runs rotate over copies of all buffers until `rotate_bytes` are touched; one sample takes about `seconds`. With
+    `turns` (arrays by input name) runs rotate over these arrays instead, and all else stays where it is.
     """
     if engine.data.target["kind"] == "cuda":
         from tcc.runtime.cuda import timing as cuda
 
-        return cuda.Timer(engine, inputs, rotate_bytes=rotate_bytes, seconds=seconds)
+        return cuda.Timer(engine, inputs, rotate_bytes=rotate_bytes, seconds=seconds, turns=turns)
     from tcc.runtime.cpu import timing as cpu
 
-    return cpu.Timer(engine, inputs, rotate_bytes=rotate_bytes, seconds=seconds)
+    return cpu.Timer(engine, inputs, rotate_bytes=rotate_bytes, seconds=seconds, turns=turns)
 
 
 def time_engine(

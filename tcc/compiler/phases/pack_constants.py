@@ -10,6 +10,7 @@ import numpy as np
 
 from tcc.codegen.template import Packing
 from tcc.compiler.emitted import emit, packings
+from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Value
 from tcc.ir.expr import evaluate
 from tcc.ir.kernel import Constant, Func, Host, LaunchOp, Pack, ViewOp
@@ -17,7 +18,7 @@ from tcc.ir.kernel.problem import kernels_of
 from tcc.ir.module import ModuleOp
 from tcc.ir.resources import Array
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import TensorType
+from tcc.ir.types import DType, TensorType
 from tcc.passes.base import Pass, PassContext, register_pass
 
 
@@ -87,22 +88,27 @@ def pack_array(array: Array, op: Pack) -> Array:
     """The packed content of a constant."""
     t = op.y.type
     assert isinstance(t, TensorType)
-    shape = t.static_shape
+    return pack_values(array, op.domain, op.map, t.dtype)
+
+
+def pack_values(array: Array, domain: Domain, access: IndexMap, dtype: DType) -> Array:
+    """`packed[d…] = array[map(d…)]`, the map's fill where that is out of range, as `dtype`."""
+    shape = tuple(domain.int_extent(n) for n in domain.parallel_names)
     index = {
-        n: np.arange(op.domain.int_extent(n), dtype=np.int64).reshape([-1 if i == j else 1 for j in range(len(shape))])
-        for i, n in enumerate(op.domain.parallel_names)
+        n: np.arange(extent, dtype=np.int64).reshape([-1 if i == j else 1 for j in range(len(shape))])
+        for i, (n, extent) in enumerate(zip(domain.parallel_names, shape, strict=True))
     }
     where: list[Array] = []
     inside: Array = np.ones((), bool)
-    for e, extent in zip(op.map.results, array.shape, strict=True):
+    for e, extent in zip(access.results, array.shape, strict=True):
         at = np.asarray(evaluate(e, index))
-        if op.map.fill is not None:
+        if access.fill is not None:
             inside = inside & (at >= 0) & (at < extent)
             at = np.clip(at, 0, max(extent - 1, 0))
         where.append(at)
-    for z in op.map.zero:
+    for z in access.zero:
         inside = inside & (np.asarray(evaluate(z, index)) == 0)
     out = np.broadcast_to(array[tuple(where)], shape)
-    if op.map.fill is not None:
-        out = np.where(inside, out, np.asarray(op.map.fill, array.dtype))
-    return np.ascontiguousarray(out.astype(t.dtype.numpy, copy=False))
+    if access.fill is not None:
+        out = np.where(inside, out, np.asarray(access.fill, array.dtype))
+    return np.ascontiguousarray(out.astype(dtype.numpy, copy=False))

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any
 from tcc.codegen.template import Template
 from tcc.compiler.search import lock as locks
 from tcc.compiler.search.devices import measuring_context
-from tcc.compiler.search.enumerate import Candidate, Listing, enumerate_problem, random_candidate, shortlist
-from tcc.compiler.search.measure import Measurement, measure
-from tcc.compiler.search.records import TIE, Context, Records, Row, medians
+from tcc.compiler.search.enumerate import Candidate, Listing, enumerate_problem, neighbours, random_candidate, shortlist
+from tcc.compiler.search.measure import Measurer
+from tcc.compiler.search.progress import Progress
+from tcc.compiler.search.records import Context, Key, Records, Row, Time, tied, times
 from tcc.compiler.search.tactics import read_tactics
+from tcc.errors import FailureError
 from tcc.ir.core import union_loc
 from tcc.ir.kernel import Constant, Func, LaunchOp
 from tcc.ir.kernel.problem import problem_key
@@ -27,7 +29,18 @@ from tcc.passes.base import PassContext
 
 Choice = tuple[Template, dict[str, Any]]
 CANDIDATES = {2: 6, 3: 16}
-"""How many candidates of a problem are tried at a level."""
+"""How many candidates of a problem are tried at a level, before those near the best of them."""
+WALKS = {2: 0, 3: 3}
+"""How many times the neighbours of the best so far are tried."""
+NEIGHBOURS = 6
+SMALL = 0.004
+"""A problem with less than this share of the estimated time gets a quarter of the candidates and no walk."""
+SECONDS_EACH = 0.3
+"""About what a candidate costs to try; decides whether the budget allows all of them in one pass."""
+SHOWN = 12
+"""How many alternatives a decision lists."""
+
+Other = tuple[str, str, float | None]
 
 
 @dataclass
@@ -41,12 +54,23 @@ class Problem:
     loc: tuple[str, ...] = ()
     launches: int = 0
     listing: Listing = field(default_factory=Listing)
+    measured: float | None = None
 
     @property
     def weight(self) -> float:
-        """Estimated seconds a run spends in it."""
-        best = self.listing.ranked[0].cost if self.listing.ranked else 0.0
+        """About how many seconds a run spends in it: by what was measured, else by estimate."""
+        best = self.listing.best.cost if self.measured is None else self.measured
         return best * max(1, self.launches)
+
+    @property
+    def title(self) -> str:
+        """What to call it in a line of progress."""
+        return self.func.anchors()[0].name.removeprefix("kernel.")
+
+    @property
+    def where(self) -> str:
+        """Its ONNX nodes, for messages."""
+        return ", ".join(self.loc) or self.names[0]
 
 
 def default_records() -> Path:
@@ -55,30 +79,32 @@ def default_records() -> Path:
 
 
 def choose(funcs: Sequence[Func], module: ModuleOp, context: PassContext) -> dict[str, Choice]:
-    """The choice for each kernel by name; decisions say why."""
+    """The choice for each kernel by name; decisions say why.
+
+    Of the context's options it obeys `tactics`, `locked`, `lock`, `records` (paths), `search_seconds` and
+    `random_seed`. InputError for a file that is not usable, FailureError for a problem that no template takes.
+    """
     target: Target = context.target
     options = context.options
     problems = find_problems(funcs, module)
+    chosen: dict[str, Candidate] = {}
     if options.get("locked") is not None:
-        chosen = locks.read_locked(options["locked"], problems, target)
-        for p in problems:
-            _decide(context, p, chosen[p.key], "it is locked", [])
-        return _by_name(problems, chosen)
-    forced = read_tactics(options.get("tactics"), problems, target)
-    chosen: dict[str, Candidate] = dict(forced)
-    for p in problems:
-        if p.key in forced:
-            _decide(context, p, forced[p.key], "it is forced", [])
-    rest = [p for p in problems if p.key not in forced]
-    if options.get("random_seed") is not None:
-        for p in rest:
-            chosen[p.key] = random_candidate(p.func, target, int(options["random_seed"]), p.key)
-            _decide(context, p, chosen[p.key], f"it is drawn with seed {options['random_seed']}", [])
+        chosen = locks.read_locked(Path(options["locked"]), problems, target)
+        _decide_all(context, problems, chosen, "it is locked")
     else:
-        chosen |= _search(rest, module, context)
+        forced = read_tactics(options.get("tactics"), problems, target)
+        _decide_all(context, problems, forced, "it is forced")
+        rest = [p for p in problems if p.key not in forced]
+        if options.get("random_seed") is not None:
+            seed = int(options["random_seed"])
+            drawn = {p.key: random_candidate(p.func, target, seed, p.key) for p in rest}
+            _decide_all(context, rest, drawn, f"it is drawn with the seed {seed}")
+            chosen = forced | drawn
+        else:
+            chosen = forced | _search(rest, module, context)
     if options.get("lock") is not None:
-        locks.write_lock(options["lock"], chosen, target)
-    return _by_name(problems, chosen)
+        locks.write_lock(Path(options["lock"]), problems, chosen, target)
+    return {n: (chosen[p.key].template, chosen[p.key].config) for p in problems for n in p.names}
 
 
 def find_problems(funcs: Sequence[Func], module: ModuleOp) -> list[Problem]:
@@ -100,69 +126,110 @@ def find_problems(funcs: Sequence[Func], module: ModuleOp) -> list[Problem]:
 def _search(problems: list[Problem], module: ModuleOp, context: PassContext) -> dict[str, Candidate]:
     target: Target = context.target
     options = context.options
+    begun = time.monotonic()
     for p in problems:
         p.listing = enumerate_problem(p.func, target)
-    records = Records.load(options.get("records") or default_records())
+        if not p.listing.spaces:
+            why = "; ".join(p.listing.dropped) or "none matches"
+            raise FailureError(f"no template takes @{p.func.sym_name} ({p.where}): {why}")
+    given = options.get("records")
+    records = Records.load(default_records() if given is None else Path(given), {p.key for p in problems})
     device = measuring_context(target)
     budget = float(options.get("search_seconds") or 0.0)
-    problems_by_weight = sorted(problems, key=lambda p: (-p.weight, p.key))
-    if device is not None and budget > 0:
-        total = sum(p.weight for p in problems) or 1.0
-        most = CANDIDATES.get(context.opt_level, 16)
-        work: list[tuple[Problem, list[Candidate]]] = []
-        for p in problems_by_weight:
-            count = most if p.weight >= 0.004 * total else max(3, most // 4)
-            known = {r.key for r in records.of(p.key, device)}
-            todo = [c for c in shortlist(p.listing, count) if candidate_key(c) not in known]
-            if todo:
-                work.append((p, todo))
-        measure(work, target, device, records, budget, weight_bytes(module))
+    if device is not None and budget > 0 and problems:
+        _measure(problems, module, context.opt_level, target, device, records, begun + budget)
     return {p.key: _winner(p, records, device, context) for p in problems}
 
 
-def candidate_key(c: Candidate) -> tuple[str, str, str]:
-    """The key of the candidate's rows."""
-    return (c.template.name, c.template.source_hash(), json.dumps(c.config, sort_keys=True))
+def _measure(
+    problems: Sequence[Problem], module: ModuleOp, level: int, target: Target, device: Context, records: Records,
+    deadline: float,
+) -> None:  # fmt: skip
+    """Try candidates of all problems, those first where most time is to be won."""
+    most, walks = CANDIDATES.get(level, 16), WALKS.get(level, 0)
+    total = sum(p.weight for p in problems) or 1.0
+    tried: dict[str, set[Key]] = {p.key: {r.key for r in records.of(p.key, device)} for p in problems}
+
+    def first(p: Problem, count: int) -> list[Candidate]:
+        return shortlist(p.listing, count if p.weight >= SMALL * total else max(3, count // 4), tried[p.key])
+
+    def near(p: Problem) -> list[Candidate]:
+        found = _timed(p, records.of(p.key, device))
+        if not found or p.weight < SMALL * total:
+            return []
+        return neighbours(p.listing, _simplest(found), NEIGHBOURS, tried[p.key])
+
+    counts = [most]
+    if sum(len(first(p, most)) for p in problems) * SECONDS_EACH > deadline - time.monotonic():
+        counts = [2, most]
+    with (
+        Progress(deadline - time.monotonic(), target.name) as progress,
+        Measurer(target, device, records, progress, weight_bytes(module)) as measurer,
+    ):
+        for turn in range(len(counts) + walks):
+            work: list[tuple[Problem, list[Candidate]]] = []
+            for p in sorted(problems, key=lambda p: (-p.weight, p.key)):
+                candidates = first(p, counts[turn]) if turn < len(counts) else near(p)
+                if candidates:
+                    work.append((p, candidates))
+            if not work or time.monotonic() >= deadline:
+                continue
+            measurer.measure(work, deadline)
+            for p in problems:
+                rows = records.of(p.key, device)
+                tried[p.key] = {r.key for r in rows}
+                found = _timed(p, rows)
+                p.measured = min((t.seconds for t in found.values()), default=None)
+
+
+def _timed(p: Problem, rows: Sequence[Row]) -> dict[Candidate, Time]:
+    """The candidates of a problem that rows have times of, and that are legal as the templates are now."""
+    out: dict[Candidate, Time] = {}
+    configs = {r.key: r.config for r in rows}
+    for key, t in sorted(times(rows).items()):
+        c = p.listing.candidate(key[0], configs[key])
+        if c is not None and c.key == key:
+            out[c] = t
+    return out
+
+
+def _simplest(found: dict[Candidate, Time]) -> Candidate:
+    """The fastest; of those that are as fast the simplest."""
+    return min(tied(found), key=lambda c: c.simplicity)
 
 
 def _winner(p: Problem, records: Records, device: Context | None, context: PassContext) -> Candidate:
-    """The fastest recorded candidate; ties go to the lower estimate. Without records, the best default."""
-    by_key = {candidate_key(c): c for c in (*p.listing.ranked, *p.listing.defaults)}
-    rows = [
-        r for r in records.of(p.key, device) if device is not None or r.context.get("target") == context.target.name
-    ]
-    timed = {by_key[k]: s for k, s in _items(medians(rows), by_key)}
-    failed = [
-        (by_key[r.key].label, f"{r.status}: {r.message}", None) for r in rows if r.status != "ok" and r.key in by_key
-    ]
-    if timed:
-        best = min(timed.values())
-        tied = [c for c, s in timed.items() if s <= best * TIE]
-        chosen = min(tied, key=lambda c: c.order)
-        others: list[tuple[str, str, float | None]] = [
-            (c.label, "as fast within 2%" if c in tied else f"{s / best:.2f} times as slow", s)
-            for c, s in sorted(timed.items(), key=lambda i: i[1])
+    """The fastest recorded candidate; without records the one of the least estimated cost."""
+    rows = records.foreign(p.key, context.target.name) if device is None else records.of(p.key, device)
+    found = _timed(p, rows)
+    others: list[Other] = []
+    if found:
+        chosen = _simplest(found)
+        equal, best = set(tied(found)), min(t.seconds for t in found.values())
+        others = [
+            (c.label, "as fast, and less simple" if c in equal else f"{t.seconds / best:.2f} times as slow", t.seconds)
+            for c, t in sorted(found.items(), key=lambda i: (i[1].seconds, i[0].simplicity))
             if c is not chosen
         ]
-        where = "measured" if device is not None else "recorded"
-        _decide(context, p, chosen, f"{where}: {timed[chosen] * 1e6:.2f} µs", others + failed)
-        return chosen
-    pool = p.listing.defaults or p.listing.ranked
-    chosen = min(pool, key=lambda c: c.order)
-    why = "the cost model's choice: nothing was measured" + (
-        "" if device is not None else f" and there is no {context.target.name} here"
+        where = "measured" if device is not None else f"recorded on {rows[0].context.get('device')}"
+        reason = f"{where}: {found[chosen].seconds * 1e6:.2f} µs, of {len(found)} candidates"
+    else:
+        chosen = p.listing.best
+        reason = "the least estimated cost, for nothing was measured"
+        if device is None:
+            reason = f"the least estimated cost: there is no {context.target.name} here and no record of one"
+        others = [
+            (c.label, f"estimated {c.cost * 1e6:.2f} µs", None)
+            for c in shortlist(p.listing, SHOWN) if c.key != chosen.key
+        ]  # fmt: skip
+    failed = [
+        (f"{r.template} {' '.join(f'{k}={v}' for k, v in r.config.items())}".strip(), f"{r.status}: {r.message}", None)
+        for r in sorted(rows, key=lambda r: r.key) if r.status != "ok"
+    ]  # fmt: skip
+    _decide(
+        context, p, chosen, reason, [*others[:SHOWN], *failed, *((d, "not legal", None) for d in p.listing.dropped)]
     )
-    others = [
-        (c.label, f"estimated {c.cost * 1e6:.2f} µs", None) for c in p.listing.ranked[:8] if c.label != chosen.label
-    ]
-    _decide(context, p, chosen, why, others + failed)
     return chosen
-
-
-def _items(
-    found: dict[tuple[str, str, str], float], by_key: dict[tuple[str, str, str], Candidate]
-) -> list[tuple[tuple[str, str, str], float]]:
-    return [(k, s) for k, s in sorted(found.items()) if k in by_key]
 
 
 def weight_bytes(module: ModuleOp) -> int:
@@ -175,14 +242,12 @@ def weight_bytes(module: ModuleOp) -> int:
     return total
 
 
-def _decide(
-    context: PassContext, p: Problem, c: Candidate, reason: str, others: Sequence[tuple[str, str, float | None]]
-) -> None:
-    context.decisions.add("schedule", "tactic", p.func.anchors()[0].name, c.label, reason, others, p.loc)
+def _decide_all(context: PassContext, problems: Sequence[Problem], chosen: dict[str, Candidate], reason: str) -> None:
+    for p in problems:
+        if p.key in chosen:
+            _decide(context, p, chosen[p.key], reason, [])
 
 
-def _by_name(problems: Sequence[Problem], chosen: dict[str, Candidate]) -> dict[str, Choice]:
-    return {n: (chosen[p.key].template, chosen[p.key].config) for p in problems for n in p.names}
-
-
-__all__ = ["Measurement", "Problem", "Row", "choose", "find_problems"]
+def _decide(context: PassContext, p: Problem, c: Candidate, reason: str, others: Sequence[Other]) -> None:
+    name = f"{p.func.anchors()[0].name} {p.key[:12]}"
+    context.decisions.add("schedule", "tactic", name, c.label, reason, others, p.loc)

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-def write_lock(path: Path, chosen: Mapping[str, Candidate], target: Target) -> None:
-    """Write the winners, sorted by problem."""
-    rows = {k: {"template": c.template.name, "config": c.config} for k, c in sorted(chosen.items())}
+def write_lock(path: Path, problems: Sequence[Problem], chosen: Mapping[str, Candidate], target: Target) -> None:
+    """Write the winners, sorted by problem; `nodes` is for people."""
+    rows = {
+        p.key: {"template": chosen[p.key].template.name, "config": chosen[p.key].config, "nodes": list(p.loc)}
+        for p in problems
+    }
     data = {"format": FORMAT, "target": target.name, "tactics": rows}
-    write_file(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
+    try:
+        write_file(path, (json.dumps(data, indent=1, sort_keys=True) + "\n").encode())
+    except OSError as e:
+        raise InputError(f"cannot write the lock file {path}: {e.strerror}") from None
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 def legal_candidate(p: Problem, template: str, config: dict[str, Any], target: Target, source: str) -> Candidate:
     """The candidate that a file names for a problem; InputError with the rule that it breaks."""
-    where = f"{source} for {', '.join(p.loc) or p.names[0]}"
+    where = f"{source} for {p.where}"
     found = {t.name: (t, reason) for t, reason in candidates(p.func, target)}
     if template not in found:
         raise InputError(f"{where}: there is no template {template} for it; there are {', '.join(found)}")
@@ -55,6 +61,10 @@ def legal_candidate(p: Problem, template: str, config: dict[str, Any], target: T
     return Candidate(t, config)
 
 
+def _is_choice(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("template"), str) and isinstance(row.get("config"), dict)
+
+
 def read_locked(path: Path, problems: Sequence[Problem], target: Target) -> dict[str, Candidate]:
     """The choice of every problem from a lock file; InputError names those it lacks."""
     data = read_json(path, "lock file")
@@ -65,8 +75,11 @@ def read_locked(path: Path, problems: Sequence[Problem], target: Target) -> dict
     rows: dict[str, Any] = data["tactics"]
     missing = [p for p in problems if p.key not in rows]
     if missing:
-        nodes = "; ".join(", ".join(p.loc) or p.names[0] for p in missing[:8])
+        nodes = "; ".join(p.where for p in missing[:8]) + ("; …" if len(missing) > 8 else "")
         raise InputError(f"the lock file {path} lacks {len(missing)} problems: {nodes}; make it anew with --lock")
+    broken = [p for p in problems if not _is_choice(rows[p.key])]
+    if broken:
+        raise InputError(f"{path}: the row of {broken[0].where} needs a template and a config")
     return {
         p.key: legal_candidate(p, rows[p.key]["template"], rows[p.key]["config"], target, str(path)) for p in problems
     }

@@ -3,7 +3,8 @@
 
     {"Conv_12": {"template": "llvm.conv", "config": {...}}, "9f3a…": {"template": "llvm.naive"}}
 
-Without a config the template's default is taken.
+Parameters that are not given are those of the template's default. A choice for a node is one for its problem, and so
+for every layer that has the same.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def read_tactics(path: Path | None, problems: Sequence[Problem], target: Target)
         if not hits:
             raise InputError(f"{path}: {name} is no kernel, ONNX node or problem of this model")
         for p in hits:
-            out[p.key] = _forced(p, row, target, str(path))
+            c = _forced(p, row, target, str(path))
+            if p.key in out and out[p.key].key != c.key:
+                raise InputError(f"{path}: {name} asks for {c.label} where another row asks for {out[p.key].label}")
+            out[p.key] = c
     return out
 
 
@@ -44,10 +48,11 @@ def _names(p: Problem, name: str) -> bool:
 
 
 def _forced(p: Problem, row: dict[str, Any], target: Target, path: str) -> Candidate:
-    config = row.get("config")
-    if config is None:
-        for t, reason in candidates(p.func, target):
-            if t.name == row["template"] and reason is None:
-                config = t.default(p.func, target)
-        config = {} if config is None else config
-    return legal_candidate(p, row["template"], config, target, path)
+    given = row.get("config", {})
+    if not isinstance(given, dict):
+        raise InputError(f"{path} for {p.where}: the config is no object")
+    base: dict[str, Any] = {}
+    for t, reason in candidates(p.func, target):
+        if t.name == row["template"] and reason is None:
+            base = t.default(p.func, target) or {}
+    return legal_candidate(p, row["template"], {**base, **given}, target, path)

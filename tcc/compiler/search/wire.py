@@ -28,10 +28,10 @@ class Gone(Exception):
         self.timed_out = timed_out
 
 
-def send(fd: int, header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
+def send(fd: int, header: dict[str, Any], parts: Sequence[bytes | memoryview] = ()) -> None:
     """Write one frame; Gone if nobody reads."""
     text = json.dumps(header).encode()
-    data = [struct.pack("<II", len(text), len(parts)), text]
+    data: list[bytes | memoryview] = [struct.pack("<II", len(text), len(parts)), text]
     for part in parts:
         data += [struct.pack("<Q", len(part)), part]
     try:
@@ -56,18 +56,18 @@ def receive(fd: int, seconds: float | None = None) -> tuple[dict[str, Any], list
 
 
 def _read(fd: int, size: int, deadline: float | None) -> bytes:
-    chunks: list[bytes] = []
-    while size:
+    out = bytearray(size)
+    view = memoryview(out)
+    while view:
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([fd], [], [], left)[0]:
                 raise Gone(timed_out=True)
-        chunk = os.read(fd, min(size, 1 << 20))
-        if not chunk:
+        count = os.readv(fd, [view[: 1 << 20]])
+        if not count:
             raise Gone
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)
+        view = view[count:]
+    return bytes(out)
 
 
 def pack_array(array: Array) -> bytes:

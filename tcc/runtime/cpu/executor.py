@@ -27,7 +27,13 @@ _FLOATS = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_d
 
 
 class CpuExecutor(Executor):
-    """An engine linked into this process."""
+    """An engine linked into this process.
+
+    `poison` is a byte that fills the arena when a context makes it, to find what an engine reads and has not written
+    (0xFF makes floats NaN); None, as in ordinary use, fills nothing.
+    """
+
+    poison: int | None = None
 
     def __init__(self, data: EngineData) -> None:
         super().__init__(data)
@@ -78,6 +84,7 @@ class CpuContext(ProgramContext):
         self._pools = [i for i, buffer in enumerate(data.buffers) if buffer["space"] == "pool"]
         self._names = [symbol["name"] for symbol in data.symbols]
         slots = 2 + len(data.inputs) + len(data.outputs) + len(self._pools) + len(self._names)
+        self.table_slots = slots
         self._table = (ctypes.c_int64 * slots)()
         self.table_address = ctypes.addressof(self._table)
         self._functions = {name: executor.library.address(name) for name in executor.segments}
@@ -109,6 +116,8 @@ class CpuContext(ProgramContext):
         size = self._fixed if self._fixed is not None else evaluate(self.data.arena["bytes"], self.symbols)
         if self._arena.nbytes < size or not self.arena:
             self._arena = memory.aligned_empty(size)
+            if self.executor.poison is not None:
+                self._arena[:] = self.executor.poison
             self.arena = int(self._arena.ctypes.data)
         table = self._table
         table[0], table[1] = self.arena, self.weights

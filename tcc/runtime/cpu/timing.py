@@ -8,14 +8,16 @@ find in the model and no more. Nothing of Python is inside the measured time.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tcc.errors import FailureError
+from tcc.errors import FailureError, InputError
 from tcc.runtime.cpu import memory
 from tcc.runtime.cpu.executor import CpuContext, CpuExecutor
+from tcc.runtime.dtypes import numpy_dtype
 from tcc.runtime.engine import Engine
 from tcc.runtime.executor import Value
 from tcc.runtime.expr import evaluate
@@ -32,6 +34,9 @@ class Timer:
     `rotate_bytes` are the bytes that the repeats should touch before they come back to the first buffers (the model's
     weights, say); `seconds` is about what one sample takes. `repeats` and `sets` say what came of that. An engine with
     control flow or host calls is refused with a FailureError.
+
+    With `turns` nothing is copied: the repeats take the inputs as they are, and in turn those of `turns` in place
+    of the ones of the same names, so that some inputs (constants) come from far and others from near, as in a model.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Timer:
         *,
         rotate_bytes: int = 0,
         seconds: float = 2e-3,
+        turns: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         executor = engine.executor
         if not isinstance(executor, CpuExecutor):
@@ -56,10 +62,22 @@ class Timer:
         ordered = [inputs[spec.name] for spec in engine.inputs] if isinstance(inputs, Mapping) else list(inputs)
         values = [executor.accept(value, spec.name) for value, spec in zip(ordered, engine.inputs, strict=True)]
         symbols = Signature(engine.data).check(values)
+        self._at = 0
+        self._sets: list[_Set] = []
+        self._held: _Held | None = None
+        if turns is not None:
+            self._held = _Held(executor, values, symbols, [spec.name for spec in engine.inputs], turns)
+            self._tables = self._held.addresses
+            self.sets = len(self._tables)
+            self.repeats = 1
+            self.sample()
+            self.repeats = max(1, min(int(seconds / max(self.sample(), 1e-8)), MAX_REPEATS))
+            return
         first = _Set(executor, values, symbols)
         wanted = -(-rotate_bytes // max(first.nbytes, 1))
         self.sets = max(1, min(wanted, MAX_BYTES // max(first.nbytes, 1), MAX_REPEATS))
         self._sets = [first, *(_Set(executor, values, symbols) for _ in range(1, self.sets))]
+        self._tables = [held.table for held in self._sets]
         self.repeats = self.sets
         self.sample()
         once = max(self.sample(), 1e-8)
@@ -68,7 +86,8 @@ class Timer:
 
     def sample(self) -> float:
         """Seconds for one repeat, over `repeats` of them."""
-        addresses = [self._sets[i % self.sets].table for i in range(self.repeats)]
+        addresses = [self._tables[(self._at + i) % self.sets] for i in range(self.repeats)]
+        self._at = (self._at + self.repeats) % self.sets
         tables = (ctypes.c_int64 * self.repeats)(*addresses)
         table = (ctypes.c_int64 * 7)(self._segment, self.repeats, ctypes.addressof(tables))
         self._executor.runner.run(self._repeat, ctypes.addressof(table))
@@ -81,6 +100,46 @@ class Timer:
     def close(self) -> None:
         """Frees what the timer holds."""
         self._sets = []
+        self._held = None
+
+
+class _Held:
+    """Tables of one context over the caller's own arrays, one for each turn."""
+
+    def __init__(
+        self,
+        executor: CpuExecutor,
+        inputs: Sequence[Value],
+        symbols: Mapping[str, int],
+        names: Sequence[str],
+        turns: Sequence[Mapping[str, Any]],
+    ) -> None:
+        data = executor.data
+        self._context = CpuContext(executor)
+        self._inputs = list(inputs)
+        self._outputs: list[Value | None] = []
+        for facts in data.outputs:
+            direct = data.buffers[facts["buffer"]]["space"] == "output"
+            shape = tuple(evaluate(dim, symbols) for dim in facts["shape"]) if direct else ()
+            nbytes = math.prod(shape) * numpy_dtype(facts["dtype"]).itemsize
+            flat = memory.aligned_empty(nbytes).view(numpy_dtype(facts["dtype"]))
+            self._outputs.append(memory.host_value(flat.reshape(shape)) if direct else None)
+        self._bound = self._context.bind(self._inputs, self._outputs, symbols)
+        first = self._context.table_address
+        self._tables: list[Any] = []
+        self.addresses = [first]
+        slots = self._context.table_slots
+        for turn in turns:
+            table = (ctypes.c_int64 * slots).from_buffer_copy(ctypes.string_at(first, 8 * slots))
+            for name, array in turn.items():
+                at = names.index(name)
+                value = executor.accept(array, name)
+                if (value.dtype, value.shape) != (inputs[at].dtype, inputs[at].shape):
+                    raise InputError(f"the turns of the input '{name}' differ in dtype or shape")
+                self._inputs.append(value)
+                table[2 + at] = value.pointer
+            self._tables.append(table)
+            self.addresses.append(ctypes.addressof(table))
 
 
 class _Set:
@@ -93,7 +152,7 @@ class _Set:
         if data.weights_bytes:
             ctypes.memmove(self._weights.ctypes.data, data.weights_address, data.weights_bytes)
             self._context.weights = int(self._weights.ctypes.data)
-        self._inputs = [memory.host_value(np.array(value.owner)) for value in inputs]
+        self._inputs = [_copy(value.owner) for value in inputs]
         self.outputs: list[Value | None] = []
         for facts in data.outputs:
             direct = data.buffers[facts["buffer"]]["space"] == "output"
@@ -104,3 +163,10 @@ class _Set:
         arena = evaluate(data.arena["bytes"], symbols)
         held = sum(value.nbytes for value in (*self._inputs, *self.outputs) if value is not None)
         self.nbytes = held + data.weights_bytes + arena
+
+
+def _copy(array: np.ndarray) -> Value:
+    """A copy that is aligned as an engine's own buffers are."""
+    flat = memory.aligned_empty(array.nbytes).view(array.dtype).reshape(array.shape)
+    flat[...] = array
+    return memory.host_value(flat)

@@ -35,6 +35,9 @@ class Timer:
     `rotate_bytes` are the bytes that the repeats should touch before they come back to the first buffers (the model's
     weights, say); `seconds` is about what one sample takes. `repeats` and `sets` say what came of that. An engine with
     control flow or host calls is refused with a FailureError.
+
+    With `turns` only the inputs that they name are rotated: set i has those of turns[i-1], and shares all others with
+    the first, so that some inputs (constants) come from far and the others from near, as in a model.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Timer:
         *,
         rotate_bytes: int = 0,
         seconds: float = 2e-3,
+        turns: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         executor = engine.executor
         if not isinstance(executor, CudaExecutor):
@@ -59,7 +63,7 @@ class Timer:
         with self._gpu.active():
             self._events = [self._gpu.event(timing=True) for _ in range(2)]
             try:
-                self._prepare(engine, [np.asarray(value) for value in ordered], rotate_bytes, seconds)
+                self._prepare(engine, [np.asarray(value) for value in ordered], rotate_bytes, seconds, turns)
             except BaseException:
                 self.close()
                 raise
@@ -90,16 +94,30 @@ class Timer:
                 check(api().cuEventDestroy(event), "destroy an event")
             self._events = []
 
-    def _prepare(self, engine: Engine, inputs: list[np.ndarray], rotate_bytes: int, seconds: float) -> None:
+    def _prepare(
+        self,
+        engine: Engine,
+        inputs: list[np.ndarray],
+        rotate_bytes: int,
+        seconds: float,
+        turns: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
         values = [self._executor.accept(array, spec.name) for array, spec in zip(inputs, engine.inputs, strict=True)]
         symbols = Signature(engine.data).check(values)
         first = _Set(self._executor, values, symbols, own_weights=False)
         self._sets.append(first)
-        wanted = -(-rotate_bytes // max(first.nbytes, 1))
-        room = self._gpu.free_memory() // 2 // max(first.nbytes, 1)
-        self.sets = max(1, min(wanted, room, MAX_SETS))
-        for _ in range(1, self.sets):
-            self._sets.append(_Set(self._executor, values, symbols, own_weights=True))
+        if turns is not None:
+            names = [spec.name for spec in engine.inputs]
+            for turn in turns[: MAX_SETS - 1]:
+                own = {names.index(n): self._executor.accept(np.asarray(a), n) for n, a in turn.items()}
+                self._sets.append(_Set(self._executor, values, symbols, False, first, own))
+            self.sets = len(self._sets)
+        else:
+            wanted = -(-rotate_bytes // max(first.nbytes, 1))
+            room = self._gpu.free_memory() // 2 // max(first.nbytes, 1)
+            self.sets = max(1, min(wanted, room, MAX_SETS))
+            for _ in range(1, self.sets):
+                self._sets.append(_Set(self._executor, values, symbols, own_weights=True))
         nodes = max(sum(len(op["body"]) for op in engine.data.schedule), 1)
         self.repeats = self.sets
         self._build(engine)
@@ -127,10 +145,16 @@ class Timer:
 
 
 class _Set:
-    """One copy of everything an engine touches."""
+    """One copy of everything an engine touches; with `base`, of the inputs in `own` only (by position)."""
 
     def __init__(
-        self, executor: CudaExecutor, inputs: Sequence[Value], symbols: Mapping[str, int], own_weights: bool
+        self,
+        executor: CudaExecutor,
+        inputs: Sequence[Value],
+        symbols: Mapping[str, int],
+        own_weights: bool,
+        base: _Set | None = None,
+        own: Mapping[int, Value] | None = None,
     ) -> None:
         gpu, data = executor.gpu, executor.data
         self.context = CudaContext(executor)
@@ -142,7 +166,11 @@ class _Set:
         self.context.symbols = dict(symbols)
         self.context.stream = stream
         arrays: list[DeviceArray] = []
-        for value in inputs:
+        for index, given in enumerate(inputs):
+            if base is not None and index not in (own or {}):
+                arrays.append(base.arrays[index])
+                continue
+            value = (own or {}).get(index, given)
             array = DeviceArray(gpu, value.dtype, value.shape, stream)
             if value.nbytes:
                 content = np.asarray(value.owner)
@@ -150,20 +178,22 @@ class _Set:
                     api().cuMemcpyHtoD(array.pointer, content.ctypes.data, value.nbytes), "copy an input to the device"
                 )
             arrays.append(array)
-        outputs: list[DeviceArray | None] = []
-        for facts in data.outputs:
+        self.arrays = arrays
+        outputs: list[DeviceArray | None] = [] if base is None else base.outputs
+        for facts in data.outputs if base is None else ():
             direct = data.buffers[facts["buffer"]]["space"] == "output"
             shape = [evaluate(dim, symbols) for dim in facts["shape"]] if direct else []
             outputs.append(DeviceArray(gpu, facts["dtype"], shape, stream) if direct else None)
-        self._held = [array for array in (*arrays, *outputs) if array is not None]
+        self.outputs = outputs
+        held = [array for array in (*arrays, *outputs) if array is not None]
         self.context.begin([a.value() for a in arrays], [a.value() if a is not None else None for a in outputs])
         arena = evaluate(data.arena["bytes"], self.context.symbols)
-        self.nbytes = sum(array.nbytes for array in self._held) + data.weights_bytes + arena
+        self.nbytes = sum(array.nbytes for array in held) + data.weights_bytes + arena
 
     def close(self) -> None:
         """Frees the copy."""
         self.context.close()
-        self._held = []
+        self.arrays, self.outputs = [], []
         if self._weights:
             self._gpu.release(self._weights)
             self._weights = 0
