@@ -290,9 +290,8 @@ def cast(a: Array, to: Any) -> Array:
         lo = info.min if info else (-(2 ** (to.bits - 1)) if to.kind == "int" else 0)
         hi = info.max if info else (2 ** (to.bits - (1 if to.kind == "int" else 0)) - 1)
         t = np.trunc(np.nan_to_num(a, nan=0.0, posinf=np.inf, neginf=-np.inf))
-        out = np.where(t <= lo, lo, np.where(t >= hi, hi, 0))
+        wide = np.int64 if to.kind == "int" else np.uint64
+        out = np.where(t <= lo, wide(lo), np.where(t >= hi, wide(hi), wide(0)))
         inside = (t > lo) & (t < hi)
-        return np.where(inside, np.where(inside, t, 0).astype(np.int64 if to.kind == "int" else np.uint64), out).astype(
-            to.numpy
-        )
+        return np.where(inside, np.where(inside, t, 0).astype(wide), out).astype(to.numpy)
     return a.astype(to.numpy)
