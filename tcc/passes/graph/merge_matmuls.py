@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`merge-matmuls`: products of one tensor with several weights become one product with all of them."""
+"""`merge-matmuls`: products of one tensor with several weights as one product with the weights side by side."""
 
 from __future__ import annotations
 
@@ -8,123 +8,102 @@ from typing import ClassVar
 
 import numpy as np
 
+from tcc.ir import graph
 from tcc.ir.core import Op, Value, union_loc
-from tcc.ir.graph import Add, Constant, Matmul, Slice
-from tcc.ir.graph.base import tensor_type
+from tcc.ir.graph import Matmul, Reshape, Slice, Transpose
+from tcc.ir.graph.base import Array, tensor_type
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import TensorType
 from tcc.passes.base import Pass, PassContext, register_pass
+from tcc.passes.graph.common import blocks, constant, content, functions, insert
 
-
-@dataclass
-class _Branch:
-    """One product `x · w`, with the bias added to it if that is its only use; `out` is what others use."""
-
-    product: Matmul
-    bias: Constant | None
-    out: Op
+READERS = ("graph.attention", "graph.matmul")
+"""Ops that read a part of a tensor where it lies."""
 
 
 @register_pass
 @dataclass(frozen=True)
 class MergeMatmuls(Pass):
-    """The three projections of attention read one tensor: one wide product reads it once and fills the machine better.
+    """Makes the products of one tensor with constant weights that attention or products read, one product.
 
-    before: `%q = matmul(%x, %wq) + %bq`, likewise `%k`, `%v`; after: one matmul with [wq | wk | wv], one add, and
-    three slices of the result.
+    before: `%q = graph.matmul(%x, %wq)`, `%k = graph.matmul(%x, %wk)`, `%v = graph.matmul(%x, %wv)`, each with its bias
+    and on its way to attention; after: `%y = graph.matmul(%x, %wqkv)`, a bias, and three `graph.slice`s, read in
+    place. Products whose results go elsewhere stay, with a remark: their slices would be copies.
     """
 
     name: ClassVar[str] = "merge-matmuls"
 
     def run(self, module: ModuleOp, rewriter: Rewriter, context: PassContext) -> None:
-        seen: set[Value] = set()
-        for op in list(module.walk()):
-            if isinstance(op, Matmul) and op.parent is not None and op.a not in seen:
-                seen.add(op.a)
-                _merge(op.a, module, rewriter)
+        for function in functions(module):
+            for block in list(blocks(function)):
+                by_input: dict[Value, list[_Product]] = {}
+                for op in list(block.ops):
+                    if isinstance(op, Matmul):
+                        w = content(op.b)
+                        if w is not None and w.ndim == 2 and content(op.a) is None and tensor_type(op.a).rank > 1:
+                            by_input.setdefault(op.a, []).append(_Product(op, w))
+                for products in by_input.values():
+                    _merge(products, rewriter)
 
 
-def _merge(x: Value, module: ModuleOp, rewriter: Rewriter) -> None:
-    branches = [b for user in x.users if (b := _branch(user, x)) is not None]
-    if len(branches) < 2:
+class _Product:
+    """A product with its weights, and the bias that is added to it, if one is."""
+
+    def __init__(self, op: Matmul, weights: Array) -> None:
+        self.op = op
+        self.weights = weights
+        self.out: Value = op.y
+        self.bias: Array | None = None
+        user = op.y.uses[0][0] if op.y.use_count == 1 else None
+        if isinstance(user, graph.Add) and user.y.type == op.y.type:
+            b = content(user.b)
+            if b is not None and b.size == weights.shape[1] and b.shape[-1:] == (weights.shape[1],):
+                self.out, self.bias = user.y, b.reshape(-1)
+
+    @property
+    def last(self) -> Op:
+        op = self.out.owner
+        assert isinstance(op, Op)
+        return op
+
+    def read_in_place(self) -> bool:
+        """Whether all that use the result are attention or products, through transposes and reshapes."""
+        work = list(self.out.users)
+        for user in work:
+            if isinstance(user, Reshape | Transpose | Slice):
+                work += user.results[0].users
+            elif user.name not in READERS:
+                return False
+        return bool(work)
+
+
+def _merge(products: list[_Product], rewriter: Rewriter) -> None:
+    if len(products) < 2:
         return
-    first = branches[0]
-    if any(b.product.parent is not first.product.parent for b in branches):
+    fit = [p for p in products if p.read_in_place()]
+    for p in products:
+        if p not in fit:
+            rewriter.remark(p.op, "merge", "kept apart", "its result goes to an op that would copy its part")
+    if len(fit) < 2 or len({p.weights.dtype for p in fit}) != 1:
         return
-    biased = [b for b in branches if b.bias is not None]
-    if biased and len(biased) != len(branches):
-        rewriter.remark(first.product, "merge", "kept apart", "only some of the products have a bias")
-        return
-    dtype = tensor_type(x).dtype
-    weights = np.concatenate([_array(b.product.b) for b in branches], axis=1)
-    anchor = min((b.product for b in branches), key=_place)
-    loc = union_loc(*(b.product.loc for b in branches), *(b.out.loc for b in branches))
-    w = rewriter.insert_before(
-        anchor,
-        Constant(value=module.resources.add(weights), result_types=[TensorType(weights.shape, dtype)], loc=loc),
-    )
-    wide: Op = rewriter.insert_before(anchor, Matmul(x, w.y, loc=loc))
-    if biased:
-        bias = np.concatenate([_bias(b) for b in branches])
-        c = rewriter.insert_before(
-            anchor, Constant(value=module.resources.add(bias), result_types=[TensorType(bias.shape, dtype)], loc=loc)
+    first = fit[0].op
+    loc = union_loc(*(p.op.loc for p in fit), *(p.last.loc for p in fit))
+    w = constant(rewriter, first, np.concatenate([p.weights for p in fit], 1))
+    y = insert(rewriter, first, Matmul(first.a, w), loc).y
+    if any(p.bias is not None for p in fit):
+        parts = [np.zeros(p.weights.shape[1], p.weights.dtype) if p.bias is None else p.bias for p in fit]
+        y = insert(rewriter, first, graph.Add(y, constant(rewriter, first, np.concatenate(parts))), loc).y
+    t = tensor_type(y)
+    at = 0
+    for p in fit:
+        n = p.weights.shape[1]
+        part = Slice(
+            y, starts=(*(0,) * (t.rank - 1), at), sizes=(*t.shape[:-1], n), steps=(1,) * t.rank, loc=p.last.loc
         )
-        wide = rewriter.insert_before(anchor, Add(wide.results[0], c.y, loc=loc))
-    start = 0
-    t = tensor_type(wide.results[0])
-    for b in branches:
-        width = tensor_type(b.product.b).shape[1]
-        assert isinstance(width, int)
-        cut = Slice(
-            wide.results[0],
-            starts=(*[0] * (t.rank - 1), start),
-            sizes=(*t.shape[:-1], width),
-            steps=(1,) * t.rank,
-            loc=b.out.loc,
-        )
-        rewriter.insert_before(anchor, cut)
-        rewriter.replace_value(b.out.results[0], cut.y)
-        start += width
-    for b in branches:
-        rewriter.erase(b.out)
-        if b.out is not b.product:
-            rewriter.erase(b.product)
-
-
-def _branch(op: Op, x: Value) -> _Branch | None:
-    if not isinstance(op, Matmul) or op.a is not x or not isinstance(op.b.defining_op, Constant):
-        return None
-    if tensor_type(op.b).rank != 2 or tensor_type(x).rank < 2:
-        return None
-    if op.y.use_count == 1:
-        add = op.y.users[0]
-        if isinstance(add, Add):
-            other = add.operands[1] if add.operands[0] is op.y else add.operands[0]
-            made = other.defining_op
-            if isinstance(made, Constant) and tensor_type(other).shape[-1:] == tensor_type(op.y).shape[-1:]:
-                shape = tensor_type(other).shape
-                if all(d == 1 for d in shape[:-1]):
-                    return _Branch(op, made, add)
-    return _Branch(op, None, op)
-
-
-def _array(v: Value) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    made = v.defining_op
-    assert isinstance(made, Constant)
-    return made.array()
-
-
-def _bias(b: _Branch) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    assert b.bias is not None
-    return b.bias.array().reshape(-1)
-
-
-def _place(op: Op) -> int:
-    """How many ops come before an op in its block."""
-    count = 0
-    at = op.prev_op
-    while at is not None:
-        count += 1
-        at = at.prev_op
-    return count
+        insert(rewriter, first, part, p.last.loc)
+        rewriter.replace_value(p.out, part.y)
+        at += n
+    for p in fit:
+        if p.last is not p.op:
+            rewriter.erase(p.last)
+        rewriter.erase(p.op)

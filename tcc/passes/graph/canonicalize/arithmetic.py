@@ -255,18 +255,13 @@ def known_condition(op: graph.Where, rewriter: Rewriter) -> bool:
 
 
 def unbroadcast(op: Pointwise, rewriter: Rewriter) -> bool:
-    """An operand that is an expansion, or a reshape that only adds dims of 1 in front, where broadcasting does it."""
+    """An operand that is an expansion, where broadcasting does it."""
     shapes = [tensor_type(v).shape for v in op.operands]
     for i, v in enumerate(op.operands):
-        inner = v.defining_op
-        if not isinstance(inner, Expand | Reshape):
+        inner = producer(v, Expand)
+        if inner is None:
             continue
-        before = tensor_type(inner.x).shape
-        if isinstance(inner, Reshape):
-            extra = len(inner.shape) - len(before)
-            if extra <= 0 or tuple(inner.shape) != (1,) * extra + before:
-                continue
-        shapes[i] = before
+        shapes[i] = tensor_type(inner.x).shape
         if broadcast(op, shapes) == tensor_type(op.results[0]).shape:
             rewriter.set_operand(op, i, inner.x)
             return True
