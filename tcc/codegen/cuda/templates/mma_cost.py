@@ -117,9 +117,9 @@ def _copies(c: Columns, problem: Func, target: Target) -> Array:
             fine = fine & (each <= MOST_COPIES)
         else:
             across = np.maximum((c["block_k"] if feed.side.along_k else rows) // feed.width, 1)
-            fine = fine & (threads % across == 0)
+            fine = fine & (threads % across == 0) & (each <= MOST_COPIES)
             held = held + each * max(1, feed.width * v.element.bytes // 4)
-    return fine & (held <= 40) & (2 * held + registers_of(c) <= 255)
+    return fine & (held <= 32) & (2 * held + registers_of(c) <= 255)
 
 
 RULES = (
@@ -130,7 +130,7 @@ RULES = (
     Constraint("oversized", _not_oversized, "the block is less than twice the problem"),
     Constraint("stages", _stages, "there are no more stages than steps, and one"),
     Constraint("split", _split_helps, "K is split only where tiles leave SMs idle and each part has two steps"),
-    Constraint("copies", _copies, "a thread copies 16 times a step at most, through registers what fits 40 of them"),
+    Constraint("copies", _copies, "a thread copies 16 times a step at most, through registers what fits 32 of them"),
 )
 
 

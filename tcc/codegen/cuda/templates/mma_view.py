@@ -203,7 +203,7 @@ class MmaView(View):
             f"static constexpr {wide} stride = {stride or 0};",
             f"struct Own {{ {wide} at;{guards} }};",
             f"struct Deep {{ {wide} at;{guards} }};",
-            f"static TCC_FN const {codec(access.dtype)}::mem* base(const Args& args) {{ return args.{access.pointer}; }}",
+            f"static TCC_FN auto base(const Args& args) {{ return args.{access.pointer}; }}",
             f"static TCC_FN void own(int b, int own, Own& o) {{ {' '.join(own)} }}",
             f"static TCC_FN void deep(int k, Deep& d) {{ {' '.join(deep)} }}",
             "static TCC_FN bool valid(const Own& o, const Deep& d) "
