@@ -187,18 +187,21 @@ class Emitter:
 
     @contextmanager
     def when(self, condition: Any, likely: bool | None = None) -> Iterator[None]:
-        """Code under a condition (an i1); a Python bool decides while emitting."""
+        """Code under a condition: an i1, or a Python bool (False emits code that is never reached)."""
         if condition is True:
             yield
             return
-        with self.b.if_then(condition, likely=likely):
+        with self.b.if_then(self._i1(condition), likely=likely):
             yield
 
     @contextmanager
     def either(self, condition: Any) -> Iterator[tuple[Any, Any]]:
         """Two contexts: code where the condition holds, and where it does not."""
-        with self.b.if_else(condition) as branches:
+        with self.b.if_else(self._i1(condition)) as branches:
             yield branches
+
+    def _i1(self, condition: Any) -> Any:
+        return I1(int(condition)) if isinstance(condition, bool) else condition
 
     # Integers: Python ints fold, scalars are i64 and are spread where they meet vectors.
 
