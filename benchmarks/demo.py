@@ -89,7 +89,7 @@ def kernel_rows(kernels: dict[str, dict[str, Any]], decisions: list[Decision]) -
     out: list[tuple[Any, ...]] = []
     for key, about in kernels.items():
         found = tactics.get(about["loc"][0]) if about["loc"] else None
-        count = 1 + len(found.alternatives) if found is not None else 1
+        count = 1 + sum(s is not None for _, _, s in found.alternatives) if found is not None else 1
         config = " ".join(f"{k}={v}" for k, v in about["config"].items())
         more = f" +{len(about['loc']) - 1}" if len(about["loc"]) > 1 else ""
         out.append((key[:8], about["template"], config, count, (about["loc"] or [""])[0] + more))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler import phases
+from tcc.compiler.dump_kernels import dump_kernels
 from tcc.compiler.emit_engine import build_engine
 from tcc.compiler.engine_writer import EngineContent, to_bytes
 from tcc.compiler.frontend.constants import read_constants
@@ -20,7 +21,7 @@ from tcc.errors import InputError
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Decisions
 from tcc.passes.base import PassContext
-from tcc.passes.dump import named_resources
+from tcc.passes.dump import Dump, named_resources
 from tcc.passes.manager import PassManager
 
 assert phases  # registers the passes that need the code generators
@@ -71,7 +72,11 @@ def engine_content(module: ModuleOp, context: PassContext, manager: PassManager)
     run_to(module, "schedule", context, manager)
     meta: Mapping[str, Any] = module.meta or {}
     assert context.target is not None
-    return build_engine(module, context.target, str(meta.get("name", "model")))
+    content = build_engine(module, context.target, str(meta.get("name", "model")))
+    for each in manager.instruments:
+        if isinstance(each, Dump):
+            dump_kernels(content, context.decisions.rows, each.folder)
+    return content
 
 
 def compile_model(

@@ -10,10 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.codegen.template import Template
+from tcc.codegen.template import Template, candidates
 from tcc.compiler.search import lock as locks
 from tcc.compiler.search.devices import measuring_context
-from tcc.compiler.search.enumerate import Candidate, Listing, enumerate_problem, neighbours, random_candidate, shortlist
+from tcc.compiler.search.enumerate import (
+    Candidate,
+    Listing,
+    enumerate_problem,
+    estimate,
+    is_naive,
+    neighbours,
+    random_candidate,
+    shortlist,
+)
 from tcc.compiler.search.measure import Measurer
 from tcc.compiler.search.progress import Progress
 from tcc.compiler.search.records import Context, Key, Records, Row, Time, tied, times
@@ -38,7 +47,7 @@ SMALL = 0.004
 SECONDS_EACH = 0.3
 """About what a candidate costs to try; decides whether the budget allows all of them in one pass."""
 SHOWN = 12
-"""How many alternatives a decision lists."""
+"""How many alternatives a decision lists where nothing was measured."""
 
 Other = tuple[str, str, float | None]
 
@@ -78,11 +87,14 @@ def default_records() -> Path:
     return Path(os.environ.get("TCC_CACHE_DIR") or Path.home() / ".cache" / "tcc") / "records.jsonl"
 
 
-def choose(funcs: Sequence[Func], module: ModuleOp, context: PassContext) -> dict[str, Choice]:
+def choose(
+    funcs: Sequence[Func], module: ModuleOp, context: PassContext, by: str = "search"
+) -> dict[str, Choice]:  # fmt: skip
     """The choice for each kernel by name; decisions say why.
 
-    Of the context's options it obeys `tactics`, `locked`, `lock`, `records` (paths), `search_seconds` and
-    `random_seed`. InputError for a file that is not usable, FailureError for a problem that no template takes.
+    What no file and no seed decides is searched for, or gets the no-search answer (`by` default, reference). Of the
+    context's options it obeys `tactics`, `locked`, `lock`, `records` (paths), `search_seconds` and `random_seed`.
+    InputError for a file that is not usable, FailureError for a problem that no template takes.
     """
     target: Target = context.target
     options = context.options
@@ -100,8 +112,10 @@ def choose(funcs: Sequence[Func], module: ModuleOp, context: PassContext) -> dic
             drawn = {p.key: random_candidate(p.func, target, seed, p.key) for p in rest}
             _decide_all(context, rest, drawn, f"it is drawn with the seed {seed}")
             chosen = forced | drawn
-        else:
+        elif by == "search":
             chosen = forced | _search(rest, module, context)
+        else:
+            chosen = forced | {p.key: _default(p, context, by == "reference") for p in rest}
     if options.get("lock") is not None:
         locks.write_lock(Path(options["lock"]), problems, chosen, target)
     return {n: (chosen[p.key].template, chosen[p.key].config) for p in problems for n in p.names}
@@ -123,6 +137,27 @@ def find_problems(funcs: Sequence[Func], module: ModuleOp) -> list[Problem]:
     return list(found.values())
 
 
+def _default(p: Problem, context: PassContext, reference: bool) -> Candidate:
+    """The no-search answer: the default that is estimated least; the naive one where there is no other, or for
+    `reference`."""
+    found: list[Candidate] = []
+    refused: list[Other] = []
+    for t, reason in candidates(p.func, context.target):
+        config = t.default(p.func, context.target) if reason is None and is_naive(t) >= reference else None
+        if config is None:
+            refused.append((t.name, reason or "it leaves this to another", None))
+            continue
+        cost = float("inf") if is_naive(t) else estimate(t, p.func, config, context.target)
+        found.append(Candidate(t, dict(config), cost))
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason, _ in refused) or "none matches"
+        raise FailureError(f"no template takes @{p.func.sym_name} ({p.where}): {why}")
+    found.sort(key=lambda c: (c.cost, c.template.name))
+    others = [(c.label, f"estimated {c.cost * 1e6:.2f} µs", None) for c in found[1:] if not is_naive(c.template)]
+    _decide(context, p, found[0], "the no-search answer", [*others, *refused])
+    return found[0]
+
+
 def _search(problems: list[Problem], module: ModuleOp, context: PassContext) -> dict[str, Candidate]:
     target: Target = context.target
     options = context.options
@@ -130,7 +165,7 @@ def _search(problems: list[Problem], module: ModuleOp, context: PassContext) -> 
     for p in problems:
         p.listing = enumerate_problem(p.func, target)
         if not p.listing.spaces:
-            why = "; ".join(p.listing.dropped) or "none matches"
+            why = "; ".join(reason for _, reason, _ in p.listing.dropped) or "none matches"
             raise FailureError(f"no template takes @{p.func.sym_name} ({p.where}): {why}")
     given = options.get("records")
     records = Records.load(default_records() if given is None else Path(given), {p.key for p in problems})
@@ -226,9 +261,7 @@ def _winner(p: Problem, records: Records, device: Context | None, context: PassC
         (f"{r.template} {' '.join(f'{k}={v}' for k, v in r.config.items())}".strip(), f"{r.status}: {r.message}", None)
         for r in sorted(rows, key=lambda r: r.key) if r.status != "ok"
     ]  # fmt: skip
-    _decide(
-        context, p, chosen, reason, [*others[:SHOWN], *failed, *((d, "not legal", None) for d in p.listing.dropped)]
-    )
+    _decide(context, p, chosen, reason, [*others, *failed, *p.listing.dropped])
     return chosen
 
 
@@ -249,5 +282,9 @@ def _decide_all(context: PassContext, problems: Sequence[Problem], chosen: dict[
 
 
 def _decide(context: PassContext, p: Problem, c: Candidate, reason: str, others: Sequence[Other]) -> None:
-    name = f"{p.func.anchors()[0].name} {p.key[:12]}"
-    context.decisions.add("schedule", "tactic", name, c.label, reason, others, p.loc)
+    context.decisions.add("schedule", "tactic", decision_name(p.func, p.key), c.label, reason, others, p.loc)
+
+
+def decision_name(func: Func, key: str) -> str:
+    """What a problem is called in decisions: its anchor and the first digits of its key."""
+    return f"{func.anchors()[0].name} {key[:12]}"

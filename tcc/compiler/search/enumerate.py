@@ -81,7 +81,8 @@ class Listing:
     """What `enumerate_problem` found: the spaces of the templates that take the problem; what was dropped, and why."""
 
     spaces: list[TemplateSpace] = field(default_factory=list[TemplateSpace])
-    dropped: list[str] = field(default_factory=list[str])
+    dropped: list[tuple[str, str, float | None]] = field(default_factory=list[tuple[str, str, float | None]])
+    """(what: a template, or how many of its configs; the sentence why; None), as decisions list alternatives."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -119,7 +120,7 @@ def enumerate_problem(func: Func, target: Target) -> Listing:
     naive: list[Template] = []
     for t, reason in candidates(func, target):
         if reason is not None:
-            out.dropped.append(reason)
+            out.dropped.append((t.name, reason, None))
         elif is_naive(t):
             naive.append(t)
         else:
@@ -132,18 +133,21 @@ def enumerate_problem(func: Func, target: Target) -> Listing:
 
 def _add(out: Listing, t: Template, func: Func, target: Target) -> None:
     columns, gone = t.legal_columns(func, target)
-    out.dropped += [f"{t.name}: {n} configs: {why}" for why, n in gone]
+    out.dropped += [(f"{n} configs of {t.name}", why, None) for why, n in gone]
     count = len(next(iter(columns.values()))) if columns else 1
     config = t.default(func, target)
     if not count and config is None:
         return
     default = None
     if config is not None:
-        default = Candidate(
-            t, dict(config), float(_costs(t, func, {k: np.array([v]) for k, v in config.items()}, target)[0])
-        )
+        default = Candidate(t, dict(config), estimate(t, func, config, target))
     costs = _costs(t, func, columns, target) if count else np.zeros(0)
     out.spaces.append(TemplateSpace(t, columns, costs, default))
+
+
+def estimate(t: Template, func: Func, config: Mapping[str, Any], target: Target) -> float:
+    """The cost model's seconds of one config."""
+    return float(_costs(t, func, {k: np.array([v]) for k, v in config.items()}, target)[0])
 
 
 def _costs(t: Template, func: Func, columns: Columns, target: Target) -> np.ndarray[Any, Any]:
