@@ -10,17 +10,17 @@ first, padding, prologue and conversions applied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from tcc.codegen.llvm.emit import Body, Int, KernelEmitter
+from tcc.codegen.llvm.emit import I8, Body, Int, KernelEmitter
 from tcc.codegen.llvm.emit.memory import address
 from tcc.codegen.llvm.templates.contraction_cost import estimate
 from tcc.codegen.llvm.templates.contraction_pack import copy_left, pack_right, zero_row
 from tcc.codegen.llvm.templates.contraction_plan import Left, Plan, make_plan, right_packing, why_not
-from tcc.codegen.llvm.templates.contraction_tile import Tile, panel_offset
+from tcc.codegen.llvm.templates.contraction_tile import Ahead, Tile, panel_offset
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Packing, Space, Template
 from tcc.ir.kernel import Func
 from tcc.ir.targets import Target
@@ -85,6 +85,7 @@ class ContractionTiles(Template):
             m_parts=PARTS,
             n_parts=PARTS,
             order=["mn", "nm"],
+            prefetch=[False, True] if plan.columns > 4 * plan.lanes else [False],
             copy=[c for c, left in ((False, plan.direct), (True, plan.copy)) if left is not None],
         )
 
@@ -124,6 +125,7 @@ class _Tasks:
         self.m, self.n = config["m_tile"], config["n_tile"]
         self.m_parts, self.n_parts = config["m_parts"], config["n_parts"]
         self.rows_slowest = config["order"] == "mn"
+        self.prefetch = config["prefetch"]
         self.copied = plan.copy if config["copy"] else None
         left = self.copied.left if self.copied is not None else plan.direct
         assert left is not None
@@ -198,10 +200,26 @@ class _Tasks:
     ) -> None:
         e, plan = self.e, self.plan
         whole, rest = divmod(plan.row_count, self.m)
-        first, last = self._bounds(m_part, self.m_parts, -(-plan.row_count // self.m))
+        count = -(-plan.row_count // self.m)
+        first, last = self._bounds(m_part, self.m_parts, count)
+        ahead = self._ahead(panel, -(-count // self.m_parts)) if self.prefetch else None
         if whole:
             with e.loop(first, e.minimum(last, whole), name="tile", unroll=False) as t:
-                tile.run(e.mul(t, self.m), self.m, batch, column, panel, vectors, mask, 4)
+                here = None if ahead is None else ahead(e.sub(t, first))
+                tile.run(e.mul(t, self.m), self.m, batch, column, panel, vectors, mask, here)
         if rest:
             with e.when(e.less(whole, last)):
-                tile.run(whole * self.m, rest, batch, column, panel, vectors, mask, 4)
+                tile.run(whole * self.m, rest, batch, column, panel, vectors, mask)
+
+    def _ahead(self, panel: Any, tiles: int) -> Callable[[Int], Ahead]:
+        """What each of the tiles of a panel prefetches: its share of the panel after this one."""
+        e, plan = self.e, self.plan
+        size = plan.depth_count * self.n * plan.acc.bytes
+        step = -(-self.n * plan.acc.bytes // tiles)
+        share = step * plan.depth_count
+
+        def of_tile(number: Int) -> Ahead:
+            start = e.minimum(e.mul(number, share), size)
+            return Ahead(e.b.gep(panel, [e.i64(e.add(start, size))], source_etype=I8), step)
+
+        return of_tile

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcc.codegen.llvm.emit import (
+    I8,
+    I32,
     I64,
     Access,
     Body,
@@ -29,13 +31,23 @@ from tcc.codegen.llvm.emit import (
     vector,
 )
 from tcc.codegen.llvm.emit.memory import address, load, load_raw, store
-from tcc.codegen.llvm.emit.values import compute_type
+from tcc.codegen.llvm.emit.values import VOID, compute_type
 from tcc.codegen.llvm.templates.contraction_plan import ROW, Left, Plan
 from tcc.ir.expr import Ranges, split, symbols
 from tcc.ir.scalar import ScalarOp
 
+UNROLL = 4
+LINE = 64
 _INLINE = 400
 """Region ops that a tile's epilogue may unroll to; beyond, it goes through memory in a loop over the rows."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Memory to bring into the second-level cache while a tile is computed: `bytes_a_step` for a step of the depth."""
+
+    pointer: Any
+    bytes_a_step: int
 
 
 @dataclass
@@ -105,10 +117,10 @@ class Tile:
 
     def run(
         self, row: Int, count: int, batch: Mapping[str, Int], column: Int, panel: Any, vectors: int, mask: Any,
-        unroll: int, prefetch: Any = None,
+        ahead: Ahead | None = None,
     ) -> None:  # fmt: skip
         """One tile: `count` rows from `row`, `vectors` vectors of columns from `column`; `mask`: the lanes of the last
-        vector that exist (None: all)."""
+        vector that exist (None: all). `ahead`: what to prefetch meanwhile."""
         e, plan, how = self.e, self.plan, self.how
         lanes = plan.lanes
         zero = constant(vector(compute_type(plan.acc), lanes), 0)
@@ -119,8 +131,10 @@ class Tile:
             number = self._flat(taps, how.taps)
             base = address(e, panel, e.mul(number, how.run * self.pitch), plan.acc)
             pointers = self._pointers(rows, taps, count)
-            for start, stop, step in _steps(how.run, unroll):
+            for start, stop, step in _steps(how.run, UNROLL):
                 with e.loop(start, stop, step, name="k", unroll=False) as k:
+                    if ahead is not None:
+                        self._fetch(ahead, e.add(e.mul(number, how.run), k), step)
                     for i in range(step):
                         self._step(sums, pointers, base, e.add(k, i))
         self.finish([[s.get() for s in line] for line in sums], where, row, batch, column, mask)
@@ -140,6 +154,15 @@ class Tile:
                     total.set(e.fma(x, y, total.get()))
                 else:
                     total.set(e.b.add(total.get(), e.b.mul(x, y)))
+
+    def _fetch(self, ahead: Ahead, done: Int, step: int) -> None:
+        """Prefetch what goes with `step` steps of the depth, of which `done` are done."""
+        e = self.e
+        lines = -(-ahead.bytes_a_step * step // LINE)
+        first = e.mul(done, ahead.bytes_a_step)
+        for i in range(lines):
+            at = e.b.gep(ahead.pointer, [e.i64(e.add(first, i * LINE))], source_etype=I8)
+            e.call("llvm.prefetch.p0", VOID, [at, I32(0), I32(2), I32(1)])
 
     @contextmanager
     def _taps(self, taps: Sequence[tuple[str, int]], at: dict[str, Int]) -> Iterator[dict[str, Int]]:
