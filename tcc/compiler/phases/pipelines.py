@@ -10,15 +10,15 @@ PHASES = ("import", "graph", "fuse", "kernel", "schedule", "target")
 
 _REQUIRED = "expand-ops,fold-constants,dce"
 _GRAPH = (
-    "fold-constants,canonicalize,cse,raise-patterns,fold-batch-norm,expand-ops,assign-layout,merge-matmuls,"
-    "canonicalize,fold-constants,cse,dce"
+    "fold-constants,canonicalize,cse,raise-patterns,canonicalize,dce,merge-matmuls,fold-batch-norm,expand-ops,"
+    "assign-layout,canonicalize,fold-constants,cse,dce"
 )
 
 
 def pipeline(phase: str, opt_level: int, precision: str) -> str:
     """The pipeline text of one phase; empty for `import` and `target`."""
     if phase == "graph":
-        rounding = "" if precision == "f32" else f",precision{{to={precision}}}"
+        rounding = "" if precision == "f32" else f",precision{{to={precision}}},canonicalize,cse,dce"
         return (_REQUIRED if opt_level == 0 else _GRAPH) + rounding
     if phase == "fuse":
         return "" if opt_level == 0 else "fuse,dce"

@@ -64,6 +64,6 @@ def lower_attention(group: Group) -> Made:
         places,
         lambda fields, maps, out_maps, types: KernelAttention(
             fields[0][0], fields[1][0], fields[2][0], fields[3], domain=domain, maps=maps, out_maps=out_maps, acc=acc,
-            regions=[score_region, epilogue], result_types=types,
+            allow=group.allow, regions=[score_region, epilogue], result_types=types,
         ),
     )  # fmt: skip

@@ -51,6 +51,11 @@ class Group:
             raise IRError(f"a fusion group holds {len(anchors)} anchors ({names}); one kernel takes one")
         self.anchor: GraphOp | None = anchors[0] if anchors else None
 
+    @property
+    def allow(self) -> tuple[str, ...]:
+        """What the kernel may do beyond exact arithmetic in its types: the anchor's attribute `tcc.allow`."""
+        return () if self.anchor is None else tuple(self.anchor.attrs.get("tcc.allow", ()))
+
     def epilogue(self, s: Scalarizer, results: Sequence[tuple[Value, Value, Index]]) -> tuple[list[Value], list[Index]]:
         """(scalars, indices) of the group's outputs. `results`: the anchor's tensors with the scalar of each and the
         index at which it stands; what follows keeps that place through pointwise ops, transposes and reshapes."""
