@@ -73,20 +73,37 @@ class AttentionUnit:
         self.unit.writer("tcc_epilogue", self.anchor.epilogue, [self.anchor.acc], (), ("fb", "m", "d"), vector)
         return width
 
+    def bases(self) -> bool:
+        """tcc_base_q, tcc_base_k, tcc_base_v and the steps between rows, where all three operands are rows of aligned
+        16-byte vectors with a constant step; False where not."""
+        unit = self.unit
+        names = (("q", "m", "k"), ("k", "n", "k"), ("v", "n", "d"))
+        for i, (_, row, column) in enumerate(names):
+            access = unit.operand(i)
+            aligned = access.dtype.bytes == 2 and self.width(i, column) == 8 and not access.guards
+            if not aligned or access.stride(row) is None or access.stride(column) != 1:
+                return False
+        for i, (name, row, column) in enumerate(names):
+            access = unit.operand(i)
+            mem = f"{codec(access.dtype)}::mem"
+            address = access.address({"fb": "x_fb", row: "0", column: "0"})
+            unit.add(
+                f"TCC_FN const {mem}* tcc_base_{name}(const Args& args, {unit.parameters(('fb',))}) "
+                f"{{\n  return {address};\n}}\n"
+            )
+            unit.define(**{f"{name.upper()}_ROW": access.stride(row) or 0})
+        return True
+
     def fetchers(self) -> None:
-        """tcc_fetch_q, tcc_fetch_k, tcc_fetch_v: 8 elements to shared memory, asynchronously where they are aligned."""
+        """tcc_fetch_q, tcc_fetch_k, tcc_fetch_v: 8 elements to shared memory, one by one."""
         unit = self.unit
         for i, (name, row, column) in enumerate((("q", "m", "k"), ("k", "n", "k"), ("v", "n", "d"))):
             access = unit.operand(i)
             c = codec(access.dtype)
-            env = {"fb": "x_fb", row: f"x_{row}", column: f"x_{column}"}
             params = f"const Args& args, {unit.parameters(('fb', row, column))}, {c}::mem* to"
-            if access.dtype.bytes == 2 and self.width(i, column) == 8 and not access.guards:
-                lines = [f"tcc::copy_async16(to, {access.address(env)});"]
-            else:
-                point = {**env, column: f"(x_{column} + j)"}
-                inside = f"x_{column} + j < {unit.extents[column]}"
-                lines = loop(8, [f"to[j] = {c}::store({inside} ? ({access.read(point)}) : 0.0f);"])
+            point = {"fb": "x_fb", row: f"x_{row}", column: f"(x_{column} + j)"}
+            inside = f"x_{column} + j < {unit.extents[column]}"
+            lines = loop(8, [f"to[j] = {c}::store({inside} ? ({access.read(point)}) : 0.0f);"])
             unit.add(function(f"tcc_fetch_{name}", params, lines))
 
 
@@ -190,13 +207,19 @@ class AttentionSimt(Template):
 def _tensor_shared(c: Columns, problem: Func, target: Target) -> Any:
     a = AttentionUnit(problem, target)
     dk, do = ceil_div(a.d, 16) * 16 + 8, ceil_div(a.dv, 16) * 16 + 8
-    return 2 * (c["warps"] * 16 * dk + c["buffers"] * c["keys"] * (dk + do))
+    tiles = 2 * (c["warps"] * 16 * dk + c["buffers"] * c["keys"] * (dk + do))
+    return np.maximum(tiles, (c["key_warps"] - 1) * c["warps"] * ((do - 8) // 2 + 4) * 128)
 
 
 def _tensor_registers(c: Columns, problem: Func, target: Target) -> Any:
     a = AttentionUnit(problem, target)
     dk, do = ceil_div(a.d, 16) * 16, ceil_div(a.dv, 16) * 16
-    return dk // 4 + do // 2 + c["keys"] // 2 + c["keys"] // 4 <= 200
+    own = c["keys"] // c["key_warps"]
+    return dk // 4 + do // 2 + own // 2 + own // 4 <= 200
+
+
+def _tensor_threads(c: Columns, problem: Func, target: Target) -> Any:
+    return (c["warps"] * c["key_warps"] <= 8) & (c["keys"] >= 16 * c["key_warps"])
 
 
 def _tensor_oversized(c: Columns, problem: Func, target: Target) -> Any:
@@ -207,14 +230,15 @@ def _tensor_oversized(c: Columns, problem: Func, target: Target) -> Any:
 
 @template
 class AttentionTensor(Template):
-    """A warp for 16 queries of a head, mma.sync for both products."""
+    """A warp for 16 queries of a head and a part of the keys, mma.sync for both products."""
 
     name = "cuda.attention_tensor"
     kind = "cuda"
     matches = (Attention,)
     needs = frozenset(("mma_f16", "ldmatrix"))
-    space = Space(warps=[1, 2, 4, 8], keys=[16, 32, 64, 128], buffers=[1, 2])
+    space = Space(warps=[1, 2, 4, 8], key_warps=[1, 2, 4, 8], keys=[16, 32, 64, 128, 256], buffers=[1, 2])
     legal = (
+        Constraint("threads", _tensor_threads, "a block has at most 8 warps, with at least 16 keys each"),
         Constraint("shared", lambda c, p, t: _tensor_shared(c, p, t) <= t.shared_bytes, "tiles fit shared memory"),
         Constraint("registers", _tensor_registers, "a warp's fragments fit 200 registers"),
         Constraint("oversized", _tensor_oversized,
@@ -245,34 +269,42 @@ class AttentionTensor(Template):
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         a, c = AttentionUnit(problem, target), configs
-        bq = c["warps"] * 16
+        bq, own = c["warps"] * 16, c["keys"] // c["key_warps"]
         blocks = a.batch * ceil_div(a.m, bq)
-        shared = _tensor_shared(c, problem, target)
-        resident = np.maximum(1, np.minimum(target.shared_bytes // shared, 24 // c["warps"]))
+        warps = c["warps"] * c["key_warps"]
+        held = 60 + a.d // 4 + a.dv // 2 + own * 3 // 4
+        resident = np.minimum(
+            target.shared_bytes // _tensor_shared(c, problem, target), 2048 // (np.minimum(held, 255) * warps)
+        )
+        resident = np.maximum(1, np.minimum(resident, 24))
         steps = ceil_div(a.n, c["keys"])
-        # Per step: the products at the rate mma.sync reaches, and some 30 operations a score.
-        rate = target.half_flop_rate / target.cores * 0.45
-        scores = bq * c["keys"] * 30.0 / (128 * 1.6e9)
-        work = 2.0 * bq * c["keys"] * (a.d + a.dv) / rate + scores
-        alone = work * np.maximum(1.0, 4.0 / c["warps"])
-        loads = c["keys"] * (a.d + a.dv) * 2 / (c["warps"] * 32.0) * 0.6e-9 + 9e-7
+        clock = target.flop_rate / (target.cores * 256.0)
+        # Instructions of a warp in a step: products, some 14 a pair of scores, rescaling, loads.
+        products = own * (a.d + a.dv) / 128.0 * 1.5
+        loads = c["keys"] * (a.d + a.dv) / (256.0 * warps) * 6.0
+        step = products + own * 7.0 + a.dv + loads + 120.0
+        alone = step * 2.6 / clock + np.where(c["buffers"] > 1, 0.0, 6e-7)
         together = np.minimum(resident, ceil_div(blocks, target.cores))
+        crowded = together * warps / 4.0 * step * 1.1 / clock
+        merge = np.where(c["key_warps"] > 1, 4e-7 + c["key_warps"] * a.dv * 1.5e-9, 0.0)
         waves = np.ceil(blocks / (resident * target.cores))
-        hidden = np.where(c["buffers"] > 1, np.maximum(loads, alone), loads + alone)
-        seconds = waves * (steps * np.maximum(together * work, hidden) + 3e-6)
+        seconds = waves * (steps * np.maximum(alone, crowded) + merge + 1.2e-6)
         return target.launch_seconds + np.maximum(seconds, memory_seconds(problem, target))
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         a, c = AttentionUnit(problem, target, entry_name(problem, self.name, config)), config
-        a.fetchers()
+        affine = a.bases()
+        if not affine:
+            a.fetchers()
+        a.unit.macro(TCC_AFFINE=int(affine))
         vs = 2 if a.n % 2 == 0 else 1
         a.score(vs)
         ve = a.epilogue(2)
         a.unit.define(
-            WARPS=c["warps"], BK=c["keys"], BUFFERS=c["buffers"], M=a.m, N=a.n, D=a.d, DV=a.dv, VS=vs, VE=ve,
-            Element=codec(a.unit.operand(0).dtype),
+            WARPS_Q=c["warps"], WARPS_K=c["key_warps"], BK=c["keys"], BUFFERS=c["buffers"], M=a.m, N=a.n, D=a.d,
+            DV=a.dv, VS=vs, VE=ve, Element=codec(a.unit.operand(0).dtype),
         )  # fmt: skip
-        grid, threads = a.batch * ceil_div(a.m, c["warps"] * 16), c["warps"] * 32
+        grid, threads = a.batch * ceil_div(a.m, c["warps"] * 16), c["warps"] * c["key_warps"] * 32
         shared = int(_tensor_shared({k: np.array(v) for k, v in c.items()}, problem, target))
         return a.unit.emitted(
             a.unit.source("attention_tensor.cuh", headers=["tensor.cuh"]),

@@ -25,7 +25,7 @@ RESERVED = 1024
 
 
 def threads_of(c: Mapping[str, Any]) -> Any:
-    return (c["block_m"] // c["warp_m"]) * (c["block_n"] // c["warp_n"]) * 32
+    return (c["block_m"] // c["warp_m"]) * (c["block_n"] // c["warp_n"]) * c["slices"] * 32
 
 
 def reduction(split: int, target: Target) -> int:
@@ -46,8 +46,8 @@ def _rows_bytes(rows: Any, c: Mapping[str, Any]) -> Any:
 
 def shared_of(c: Mapping[str, Any], size: int, target: Target) -> Any:
     """Dynamic shared memory of a block: the ring, later the accumulators (all of them where a cluster adds them)."""
-    least = _rows_bytes(c["block_m"] // c["warp_m"] * 16, c)
-    whole = _rows_bytes(c["block_m"], c)
+    least = _rows_bytes(c["block_m"] // c["warp_m"] * 16 * c["slices"], c)
+    whole = _rows_bytes(c["block_m"] * c["slices"], c)
     clustered = (c["split_k"] > 1) & ("cluster" in target.features)
     return np.maximum(ring_of(c, size), np.where(clustered, whole, least))
 
@@ -58,7 +58,8 @@ def passes(c: Mapping[str, Any], shared: int, reduce: int) -> int:
     if reduce == REDUCE_CLUSTER:
         return slices
     fitting = [p for p in range(1, slices + 1) if slices % p == 0]
-    return max(p for p in fitting if p == 1 or _rows_bytes(c["block_m"] // c["warp_m"] * 16 * p, c) <= shared)
+    rows = c["block_m"] // c["warp_m"] * 16 * c["slices"]
+    return max(p for p in fitting if p == 1 or _rows_bytes(rows * p, c) <= shared)
 
 
 def registers_of(c: Mapping[str, Any]) -> Any:
@@ -69,6 +70,13 @@ def registers_of(c: Mapping[str, Any]) -> Any:
 
 def _divides(c: Columns, problem: Func, target: Target) -> Array:
     return (c["block_m"] % c["warp_m"] == 0) & (c["block_n"] % c["warp_n"] == 0)
+
+
+def _slices(c: Columns, problem: Func, target: Target) -> Array:
+    size = MmaView(problem, target).element.bytes
+    return (c["slices"] == 1) | (
+        (c["block_k"] * size >= FEWEST_BYTES * c["slices"]) & (c["slices"] * c["split_k"] <= 16)
+    )
 
 
 def _threads(c: Columns, problem: Func, target: Target) -> Array:
@@ -124,6 +132,7 @@ def _copies(c: Columns, problem: Func, target: Target) -> Array:
 
 RULES = (
     Constraint("divides", _divides, "warps' tiles divide the block's"),
+    Constraint("slices", _slices, "each slice has two instructions' depth of a step, and at most 16 parts are added"),
     Constraint("threads", _threads, "a block has 1 to 16 warps"),
     Constraint("registers", _registers, "accumulators and fragments fit the registers"),
     Constraint("shared", _shared, "the ring of stages, and later the accumulators, fit shared memory"),
@@ -152,13 +161,13 @@ def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarra
     # Cycles of one step of one block, by what bounds them; blocks on one SM share the first three.
     rate = target.half_flop_rate * (0.62 if target.sm in (90, 100) else 0.95) * (2 / size)
     tensor = 2.0 * bm * bn * bk / (rate / target.cores / CLOCK)
-    fragments = warps * (c["warp_m"] + c["warp_n"]) * bk * size / 128.0
+    fragments = warps * (c["warp_m"] + c["warp_n"]) * bk * size / c["slices"] / 128.0
     written = (bm + bn) * bk * size / 128.0
     l2 = (bm + bn) * bk * size / 32.0
     # A warp's own chain: fragments and products of each 32 bytes of k, and the barrier.
     products = (c["warp_m"] // 16) * (c["warp_n"] // 8)
-    chain = bk * size / 32 * (24 + 2.2 * np.ceil(warps / 4) * products * 4) + 60
-    flight = 800.0 / np.maximum(c["stages"] - 1, 1)
+    chain = bk * size / 32 / c["slices"] * np.maximum(36.0, 7.0 * products * np.ceil(warps / 4)) + 80
+    flight = 900.0 / np.maximum(c["stages"] - 1, 1)
     slow = np.zeros_like(tensor)
     for feed, rows in ((v.left, bm), (v.right, bn)):
         if feed.mode != COPY_ASYNC:
@@ -167,12 +176,13 @@ def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarra
             slow = slow + rows * bk / feed.width / 32.0 * 2
     step = np.maximum(together * np.maximum(np.maximum(tensor, fragments + written), l2), np.maximum(chain, flight))
     step = step + slow * together
-    out = bm * bn / (threads * v.vector) * 40.0
-    block = 2200 + steps * step + 400 + out * together
-    cycles = waves * block
-    seconds = cycles / CLOCK
-    seconds = seconds + np.where(split > 1, 0.5e-6 + 0.05e-6 * split, 0.0)
-    if "cluster" not in target.features:
-        traffic = 2.0 * split * v.batch * v.m * v.n * 4 / target.memory_rate
-        seconds = seconds + np.where(split > 1, traffic + 2 * target.launch_seconds, 0.0)
+    out = bm * bn / (threads * v.vector) * 40.0 * (1 + 0.5 * (c["slices"] - 1))
+    block = 1500 + steps * step + 400 + out * together
+    seconds = waves * block / CLOCK
+    parts = 4.0 * split * tiles * np.minimum(bm, v.m) * bn
+    if "cluster" in target.features:
+        added = 1e-6 + parts / 2e12
+    else:
+        added = 2.0 * parts / (2 * target.memory_rate) + 2 * target.launch_seconds
+    seconds = seconds + np.where(split > 1, added, 0.0)
     return target.launch_seconds + np.maximum(seconds, memory_seconds(problem, target) + 1e-6)

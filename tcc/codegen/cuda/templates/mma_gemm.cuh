@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batched GEMM (and implicit GEMM) on tensor cores with mma.sync. A block computes BM x BN of one batch entry over one of
-// SPLIT ranges of K; a warp WM x WN of it. Tiles of BK pass through a ring of STAGES in shared memory; while one step's
-// fragments are multiplied the next step's are read.
+// SPLIT ranges of K; a warp WM x WN of it, over one of SLICES parts of every tile's k. Tiles of BK pass through a ring of
+// STAGES in shared memory; while one step's fragments are multiplied the next step's are read.
 //
-// With programmatic dependent launch, tiles of constant operands are on their way before the kernels this one depends on
-// have finished.
-constexpr int WARPS_N = BN / WN, MI = WM / 16, NI = WN / 8;
+// Constant operands do not depend on the kernels before: their first tiles, and with PREFETCH the rest of the second
+// operand, are on their way before those have finished. Only then may kernels after this one start: earlier, the waiting
+// blocks of many would lie in each other's way.
+constexpr int WARPS_N = BN / WN, SLICE_WARPS = BM / WM * WARPS_N, MI = WM / 16, NI = WN / 8;
 constexpr int TILES_M = (M + BM - 1) / BM, TILES_N = (N + BN - 1) / BN, TILES_K = (K + BK - 1) / BK;
 using TileA = Tile<SideA, BM>;
 using TileB = Tile<SideB, BN>;
-constexpr int STEPS = BK * TileA::size / 32, STAGE_BYTES = TileA::bytes + TileB::bytes;
+constexpr int STEPS = BK * TileA::size / 32 / SLICES, STAGE_BYTES = TileA::bytes + TileB::bytes;
 constexpr bool ASYNC_A = SideA::mode == COPY_ASYNC, ASYNC_B = SideB::mode == COPY_ASYNC;
 constexpr bool EARLY_A = ASYNC_A && SideA::constant, EARLY_B = ASYNC_B && SideB::constant;
 static_assert(STEPS >= 2 && STEPS % 2 == 0, "fragments alternate between two sets of registers");
@@ -25,7 +26,6 @@ TCC_FN void commit() {
 
 extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
   TCC_ARGS;
-  TCC_PDL_LAUNCH();
   // Neighbouring blocks share rows of A and columns of B: groups of GROUP tiles of m pass over n together.
   int place = blockIdx.x;
   const int split = place % SPLIT;
@@ -36,7 +36,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
   const int m0 = (group * GROUP + place % (GROUP * TILES_N) % high) * BM, n0 = place % (GROUP * TILES_N) / high * BN;
   const int first = split * TILES_K / SPLIT, last = (split + 1) * TILES_K / SPLIT;
   const unsigned ring = tcc::shared_address();
-  const int warp = threadIdx.x / 32, warp_m = warp / WARPS_N * WM, warp_n = warp % WARPS_N * WN;
+  const int warp = threadIdx.x / 32, slice = warp / SLICE_WARPS;
+  const int warp_m = warp % SLICE_WARPS / WARPS_N * WM, warp_n = warp % WARPS_N * WN, step0 = slice * STEPS;
 
   TileA a;
   TileB b;
@@ -54,7 +55,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
   }
   if constexpr (!EARLY_A) a.start(batch, m0);
   if constexpr (!EARLY_B) b.start(batch, n0);
+  if constexpr (PREFETCH) TileB::prefetch(args, batch, n0, (first + STAGES - 1) * BK, last * BK, m0 / BM, TILES_M);
   TCC_PDL_WAIT();
+  TCC_PDL_LAUNCH();
 #pragma unroll
   for (int s = 0; s < STAGES - 1; ++s) {
     if (first + s < last) {
@@ -86,8 +89,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
   unsigned from = ring, to = ring + (STAGES - 1) * STAGE_BYTES;
   const unsigned end = ring + STAGES * STAGE_BYTES;
   arrived<STAGES - 2>();
-  read_a.load(fa[0], from, 0);
-  read_b.load(fb[0], from + TileA::bytes, 0);
+  read_a.load(fa[0], from, step0);
+  read_b.load(fb[0], from + TileA::bytes, step0);
 
 #pragma unroll 1
   for (int tile = first; tile < last; ++tile) {
@@ -111,8 +114,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
         to = to + STAGE_BYTES == end ? ring : to + STAGE_BYTES;
       }
       if (step < STEPS - 1 || tile + 1 < last) {
-        read_a.load(fa[(step + 1) % 2], from, (step + 1) % STEPS);
-        read_b.load(fb[(step + 1) % 2], from + TileA::bytes, (step + 1) % STEPS);
+        read_a.load(fa[(step + 1) % 2], from, step0 + (step + 1) % STEPS);
+        read_b.load(fb[(step + 1) % 2], from + TileA::bytes, step0 + (step + 1) % STEPS);
       }
 #pragma unroll
       for (int i = 0; i < MI; ++i)
@@ -120,5 +123,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
         for (int j = 0; j < NI; ++j) tcc::mma<KIND>(acc[i][j], fa[step % 2][i], fb[step % 2][j]);
     }
   }
-  finish(args, split, batch, m0, n0, warp_m, warp_n, acc);
+  finish(args, split, batch, m0, n0, slice, warp_m, warp_n, acc);
 }

@@ -24,7 +24,7 @@ from tcc.codegen.cuda.templates.mma_cost import (
     shared_of,
     threads_of,
 )
-from tcc.codegen.cuda.templates.mma_view import KINDS, MODES, MmaView, refusal
+from tcc.codegen.cuda.templates.mma_view import COPY_ASYNC, KINDS, MODES, MmaView, refusal
 from tcc.codegen.template import Columns, Config, Emitted, Packing, Space, Template, entry_name, template
 from tcc.ir.kernel import Func, MatMul
 from tcc.ir.targets import Target
@@ -43,18 +43,22 @@ class Mma(Template):
         block_k=[16, 32, 64, 128],
         warp_m=[16, 32, 64],
         warp_n=[16, 32, 48, 64],
-        stages=[2, 3, 4, 5],
+        slices=[1, 2, 4],
+        stages=[2, 3, 4, 6],
         split_k=[1, 2, 4, 8],
     )
     legal = RULES
 
     def space_for(self, problem: Func, target: Target) -> Space:
-        """The steps of K whose rows are 64 to 256 bytes; without cp.async there are two stages."""
+        """The steps of K whose rows are 64 to 256 bytes; two stages without cp.async; slices where results are few."""
         p = dict(self.space.parameters)
-        size = MmaView(problem, target).element.bytes
+        view = MmaView(problem, target)
+        size = view.element.bytes
         p["block_k"] = [k for k in p["block_k"] if FEWEST_BYTES <= k * size <= 4 * FEWEST_BYTES]
         if "cp_async" not in target.features:
             p["stages"] = [2]
+        if view.m * view.n * view.batch >= 4 * 64 * 64 * target.cores:
+            p["slices"] = [1]
         return Space(**p)
 
     def accepts(self, problem: Func, target: Target) -> str | None:
@@ -86,13 +90,17 @@ class Mma(Template):
         vector = view.vector
         view.define_sides()
         registers = view.define_finish(vector)
+        tiles = -(-view.m // bm) * -(-view.n // bn) * view.batch
+        right = view.right
+        whole = right.constant and right.mode == COPY_ASYNC and right.width * view.element.bytes == 16
+        prefetch = whole and tiles * split <= 2 * target.cores
         unit.define(
             M=view.m, N=view.n, K=view.k, BATCH=view.batch, BM=bm, BN=bn, BK=bk, WM=c["warp_m"], WN=c["warp_n"],
-            STAGES=c["stages"], SPLIT=split, GROUP=GROUP, THREADS=threads, KIND=KINDS[view.element], VE=vector,
-            REDUCE=reduce, PASS=passes(c, shared, reduce), EXTRAS=max(1, min(4, 64 // max(1, registers))),
+            STAGES=c["stages"], SLICES=c["slices"], SPLIT=split, PREFETCH=prefetch, GROUP=GROUP, THREADS=threads,
+            KIND=KINDS[view.element], VE=vector, REDUCE=reduce, PASS=passes(c, shared, reduce),
+            EXTRAS=max(1, min(4, 64 // max(1, registers))),
         )  # fmt: skip
         unit.macro(TCC_WORKSPACE=int(reduce == 2))
-        tiles = -(-view.m // bm) * -(-view.n // bn) * view.batch
         if reduce == 2:
             unit.workspace(view.acc, split * view.batch * view.m * view.n)
         first = unit.launch(
@@ -108,7 +116,7 @@ class Mma(Template):
             launches,
             instruction=f"mma.sync.m16n8k{32 // view.element.bytes}" if target.sm >= 80 else "mma.sync.m16n8k8",
             tile=[bm, bn, bk],
-            warps=[bm // c["warp_m"], bn // c["warp_n"]],
+            warps=[bm // c["warp_m"], bn // c["warp_n"], c["slices"]],
             stages=c["stages"],
             grid=tiles * split,
             block=threads,

@@ -21,6 +21,16 @@ TCC_FN void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory");
 template <int Pending>
 TCC_FN void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory"); }
 
+// Asks for Bytes (a multiple of 16) to be brought into the L2 cache.
+template <int Bytes>
+TCC_FN void prefetch_l2(const void* from) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "n"(Bytes) : "memory");
+#else
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
+#endif
+}
+
 template <int Bytes>
 TCC_FN void store_shared(unsigned to, const void* v) {
   if constexpr (Bytes == 16) {
@@ -100,15 +110,13 @@ TCC_FN unsigned to_tf32(unsigned v) {
   return r;
 }
 
-// Blocks of one cluster: a barrier, and four floats out of the shared memory of block `rank`.
-TCC_FN unsigned cluster_rank() {
-  unsigned r;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
-  return r;
-}
+// Blocks of one cluster: a barrier; one in two halves that orders no memory; floats out of the shared memory of block
+// `rank`.
 TCC_FN void cluster_barrier() {
-  asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
+TCC_FN void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
+TCC_FN void cluster_wait() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }
 template <int Count>
 TCC_FN void load_cluster(float (&v)[Count], unsigned address, int rank) {
   unsigned at;

@@ -95,6 +95,22 @@ struct Tile {
       }
     }
   }
+  // Brings this operand's elements of k in [k0, k1) into the L2 cache, shared among `parts` blocks.
+  static TCC_FN void prefetch(const Args& args, int batch, int origin, int k0, int k1, int part, int parts) {
+    constexpr int line = 64 / size;  // elements asked for at once
+    const int across = Side::along_k ? (k1 - k0 + line - 1) / line : (Rows + line - 1) / line;
+    const int count = across * (Side::along_k ? Rows : k1 - k0);
+    for (int i = part * THREADS + static_cast<int>(threadIdx.x); i < count; i += parts * THREADS) {
+      const int at = i % across * line;
+      const int own = origin + (Side::along_k ? i / across : at), k = k0 + (Side::along_k ? at : i / across);
+      if (own + (Side::along_k ? 1 : line) > Side::extent || k + (Side::along_k ? line : 1) > Side::depth) continue;
+      typename Side::Own o;
+      typename Side::Deep deep;
+      Side::own(batch, own, o);
+      Side::deep(k, deep);
+      tcc::prefetch_l2<64>(Side::base(args) + (o.at + deep.at));
+    }
+  }
   TCC_FN void put(unsigned to) const {
     if constexpr (mode != COPY_ASYNC) {
 #pragma unroll

@@ -36,6 +36,11 @@ def shared_of(c: Columns, problem: Func) -> Array:
     return 2 * c["block_k"] * (c["block_m"] + c["block_n"] + 2 * pad) * size
 
 
+def staged_of(c: Columns) -> Array:
+    """Elements of the next tiles that a thread holds."""
+    return (c["block_m"] + c["block_n"]) * c["block_k"] // threads_of(c)
+
+
 def sizes(problem: Func, target: Target) -> View:
     """The view, for its sizes."""
     return View(problem, target, "unnamed")
@@ -61,6 +66,8 @@ RULES = (
     ),
     Constraint("registers", lambda c, p, t: c["thread_m"] * c["thread_n"] * p.anchor.attrs["acc"].bytes <= 256,
                "a thread's accumulators fit 64 registers"),
+    Constraint("staged", lambda c, p, t: staged_of(c) * (p.anchor.attrs["acc"].bytes // 4) <= 48,
+               "a thread stages at most 48 registers of the next tiles"),
     Constraint("shared", lambda c, p, t: shared_of(c, p) <= STATIC_SHARED, "two tiles fit 48 KiB of shared memory"),
     Constraint("oversized", _not_oversized, "the block is less than twice the problem"),
     Constraint("split", _split_helps, "K is split only where tiles leave SMs idle and each part has two steps"),

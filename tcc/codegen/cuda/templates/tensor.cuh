@@ -67,9 +67,10 @@ TCC_FN void mma_16816<bf16>(float (&acc)[4], const unsigned (&a)[4], unsigned b0
 }
 #endif
 
+// 2^x to 2 ulp; 0 below 2^-126.
 TCC_FN float exp2_approx(float x) {
   float r;
-  asm("ex2.approx.f32 %0, %1;" : "=f"(r) : "f"(x));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
   return r;
 }
 
