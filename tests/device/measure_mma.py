@@ -2,8 +2,9 @@
 """Checks and times cuda.mma_gemm and cuda.mma_conv on the GPU here, beside torch's cuBLAS and cuDNN. Prints a table and
 writes $OUT/mma.json.
 
-Run as `python -m tests.device.measure_mma [SECONDS]`. Each time is of a chain of launches in one CUDA graph; weights
-are other ones at each launch, over more bytes than the L2 cache holds, as in a model.
+Run as `python -m tests.device.measure_mma [SECONDS [CONFIGS [EVERY]]]`: so many configs of every so-many-th shape. Each
+time is of a chain of launches in one CUDA graph; weights are other ones at each launch, over more bytes than the L2
+cache holds, as in a model.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ from tests.codegen.cuda.builders import conv, matmul
 from tests.codegen.cuda.problems import Checker
 from tests.codegen.cuda.test_mma import CONVS, GEMMS, arrays_of, some, template_of, tf32
 from tests.device.mma_run import Loaded, on_device, seconds
+
+VARIANTS: dict[str, tuple[str, str]] = {
+    "early launch": ("  // Neighbouring blocks", "  TCC_PDL_LAUNCH();\n  // Neighbouring blocks"),
+    "no prefetch": ("PREFETCH = true", "PREFETCH = false"),
+    "no pdl": ("#define TCC_PDL\n", ""),
+}
+"""Changes to the source whose effect is measured on the best configs."""
 
 TARGET = target("sm_90")
 WORKERS = len(os.sched_getaffinity(0))
@@ -78,8 +87,8 @@ def correctness(deadline: float, result: dict[str, Any]) -> None:
     jobs: list[tuple[str, Func, Config]] = []
     for name, make in {**GEMMS, **{f"conv {k}": v for k, v in CONVS.items()}}.items():
         problem = make()
-        jobs += [(name, problem, c) for c in some(problem, 8, TARGET, seed=len(name))]
-    deep = matmul((), 40, 72, 512, F16, bias=True, residual=True)
+        jobs += [(name, problem, c) for c in some(problem, 4, TARGET, seed=len(name))]
+    deep = matmul((), 40, 72, 520, F16, bias=True, residual=True)
     wide = conv(1, 7, 7, 1, 64, 40, 3, F16, pad=1)
     coarse = tf32(matmul((2,), 24, 40, 300, F32, bias=True))
     for name, problem in (("deep", deep), ("deep conv", wide), ("deep tf32", coarse)):
@@ -216,20 +225,25 @@ def reference_of(case: Case) -> torch.Tensor:
     return y.relu().permute(0, 2, 3, 1)
 
 
-def timings(deadline: float, result: dict[str, Any], count: int) -> None:
-    cases: list[Callable[[], Case]] = [lambda s=s: gemm_case(*s) for s in GEMM_SHAPES]
-    cases += [lambda s=s: conv_case(*s) for s in CONV_SHAPES]
-    problems = [gemm(*s) for s in GEMM_SHAPES] + [relu_conv(*s) for s in CONV_SHAPES]
+def best_of(rows: list[dict[str, Any]], count: int = 1) -> list[dict[str, Any]]:
+    return sorted((r for r in rows if "us" in r), key=lambda r: r["us"])[:count]
+
+
+def timings(deadline: float, result: dict[str, Any], count: int, every: int) -> None:
+    """Every `every`-th shape: `count` configs, and the variants of the two best."""
+    shapes: list[Any] = [(gemm, gemm_case, s) for s in GEMM_SHAPES] + [(relu_conv, conv_case, s) for s in CONV_SHAPES]
+    shapes = shapes[::every]
+    problems = [make(*s) for make, _, s in shapes]
     chosen = [choose(p, count) for p in problems]
     start = time.perf_counter()
-    jobs = [(p, c) for p, configs in zip(problems, chosen, strict=True) for c, _ in configs]
-    ready = iter(compiled(jobs))
-    print(f"compiled {len(jobs)} in {time.perf_counter() - start:.1f} s", flush=True)
-    for make, configs in zip(cases, chosen, strict=True):
+    ready = iter(compiled([(p, c) for p, configs in zip(problems, chosen, strict=True) for c, _ in configs]))
+    print(f"compiled {sum(map(len, chosen))} in {time.perf_counter() - start:.1f} s", flush=True)
+    cases: list[tuple[Case, torch.Tensor, dict[str, Any]]] = []
+    for (_, make, shape), configs in zip(shapes, chosen, strict=True):
         mine = [next(ready) for _ in configs]
         if time.perf_counter() > deadline:
             continue
-        case = make()
+        case = make(*shape)
         reference = reference_of(case)
         peer = 1e6 * case.torch_seconds()
         rows: list[dict[str, Any]] = []
@@ -239,24 +253,47 @@ def timings(deadline: float, result: dict[str, Any], count: int) -> None:
                 continue
             rows.append({**case.measure(config, emitted, built, reference), "estimate": round(1e6 * estimate, 3)})
         wrong = [r for r in rows if not (isinstance(r["error"], float) and r["error"] < 0.02)]
-        timed = [r for r in rows if "us" in r]
-        best = min(timed, key=lambda r: r["us"])
+        (best,) = best_of(rows)
         entry = {
-            "name": case.name, "torch_us": round(peer, 3), "best_us": best["us"], "default_us": timed[0]["us"],
-            "tflops": round(case.flops / best["us"] * 1e-6, 1), "wrong": len(wrong), "rows": rows,
+            "name": case.name, "torch_us": round(peer, 3), "best_us": best["us"], "default_us": rows[0].get("us"),
+            "tflops": round(case.flops / best["us"] * 1e-6, 1), "wrong": len(wrong), "rows": rows, "variants": [],
         }  # fmt: skip
         result["timings"].append(entry)
-        c = best["config"]
         print(
-            f"{case.name:40s} torch {peer:8.2f}  default {timed[0]['us']:8.2f}  best {best['us']:8.2f} us "
-            f"{entry['tflops']:6.1f} TF  wrong {len(wrong)}  {list(c.values())} est {best['estimate']}",
+            f"{case.name:40s} torch {peer:8.2f}  default {rows[0].get('us', 0):8.2f}  best {best['us']:8.2f} us "
+            f"{entry['tflops']:6.1f} TF  wrong {len(wrong)}  {list(best['config'].values())} est {best['estimate']}",
             flush=True,
         )
+        cases.append((case, reference, entry))
+    if time.perf_counter() < deadline:
+        variants(cases)
+
+
+def variants(cases: list[tuple[Case, torch.Tensor, dict[str, Any]]]) -> None:
+    """What each of the changes in VARIANTS does to the best configs."""
+    jobs: list[Any] = []
+    for case, reference, entry in cases:
+        for row in best_of(entry["rows"], 2):
+            emitted = template_of(case.problem).emit(case.problem, row["config"], TARGET)
+            for name, (old, new) in VARIANTS.items():
+                if old in emitted.source:
+                    launches = tuple(replace(one, pdl=one.pdl and name != "no pdl") for one in emitted.launches)
+                    changed = replace(emitted, source=emitted.source.replace(old, new), launches=launches)
+                    jobs.append((case, reference, entry, row, name, changed))
+    sources = [(str(i), job[-1].source) for i, job in enumerate(jobs)]
+    built = compile_many(sources, TARGET.name, workers=WORKERS, cache=False)
+    for (case, reference, entry, row, name, changed), cubin in zip(jobs, built, strict=True):
+        assert isinstance(cubin, CudaObject)
+        got = case.measure(row["config"], changed, cubin, reference)
+        entry["variants"].append({"config": row["config"], "us": row["us"], "variant": name, "variant_us": got["us"]})
+        config = list(row["config"].values())
+        print(f"{case.name:40s} {row['us']:8.2f} {name:14s} {got['us']:8.2f}  {config}", flush=True)
 
 
 def main() -> None:
     limit = float(sys.argv[1]) if len(sys.argv) > 1 else 120.0
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 24
+    every = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     begin = time.perf_counter()
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -265,8 +302,8 @@ def main() -> None:
         "device": torch.cuda.get_device_name(), "torch": torch.__version__, "toolchain": toolchain(), "timings": []
     }  # fmt: skip
     try:
-        correctness(begin + limit * 0.5, result)
-        timings(begin + limit, result, count)
+        correctness(begin + limit * 0.4, result)
+        timings(begin + limit, result, count, every)
     finally:
         out = Path(os.environ.get("OUT", ".")) / "mma.json"
         temporary = out.with_suffix(".part")

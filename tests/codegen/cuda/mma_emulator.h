@@ -39,6 +39,12 @@ void copy_wait() {
     }
 }
 template <int Bytes>
+void prefetch_l2(const void* from) {
+  volatile unsigned char touched = 0;
+  for (int i = 0; i < Bytes; ++i) touched += static_cast<const unsigned char*>(from)[i];
+  if (reinterpret_cast<uintptr_t>(from) % 16) abort();
+}
+template <int Bytes>
 void store_shared(unsigned to, const void* v) { memcpy(at(to, Bytes), v, Bytes); }
 inline unsigned load_shared(unsigned from) {
   unsigned v;
@@ -94,8 +100,9 @@ void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 }
 inline unsigned to_tf32(unsigned v) { return (v & 0x7f800000) == 0x7f800000 ? v : (v + 0x1000) & 0xffffe000; }
 
-inline unsigned cluster_rank() { abort(); }
 inline void cluster_barrier() { abort(); }
+inline void cluster_arrive() { abort(); }
+inline void cluster_wait() { abort(); }
 template <int Count>
 void load_cluster(float (&)[Count], unsigned, int) { abort(); }
 }  // namespace tcc

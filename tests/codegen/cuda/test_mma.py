@@ -80,6 +80,7 @@ GEMMS = {
     "tf32": lambda: tf32(matmul((), 33, 40, 72, F32, bias=True)),
     "tf32, k of two": lambda: tf32(matmul((), 33, 41, 38, F32, bias=True, weights=False)),
     "tf32 transposed": lambda: tf32(matmul((2,), 24, 40, 36, F32, ta=True, weights=False)),
+    "deep": lambda: matmul((), 20, 40, 264, F16, bias=True, residual=True),
     "one row": lambda: matmul((), 1, 64, 128, F16, bias=True),
 }
 CONVS = {
