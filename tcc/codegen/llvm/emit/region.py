@@ -17,7 +17,7 @@ from tcc.codegen.llvm.emit.values import I1, I64, Int, Val, compute_type, consta
 from tcc.ir import arith, math
 from tcc.ir.core import Op, Region, Value
 from tcc.ir.kernel.func import Index, Yield
-from tcc.ir.scalar import element
+from tcc.ir.scalar import ScalarOp, element
 from tcc.ir.types import I64 as INDEX
 from tcc.ir.types import DType
 
@@ -74,6 +74,9 @@ def emit_op(e: Emitter, op: Op, args: list[Val]) -> Val:
     if isinstance(op, arith.Cast):
         return cast(e, args[0], dtype)
     lanes = max((a.lanes for a in args), default=1)
+    if isinstance(op, arith.Div) and dtype.bits == 32 and dtype.is_float and args[0].lanes > 1 == args[1].lanes:
+        if _is_approximate(op.a):
+            return Val(dtype, _times_reciprocal(e, args[0].ir, args[1].ir))
     args = [spread(e, a, lanes) for a in args]
     values = [a.ir for a in args]
     if isinstance(op, arith.Cmp):
@@ -91,6 +94,23 @@ def emit_op(e: Emitter, op: Op, args: list[Val]) -> Val:
     if type(op) in _ARITH:
         return _ARITH[type(op)](e, dtype, args)
     return Val(dtype, _math(e, op.name.removeprefix("math."), dtype, values[0]))
+
+
+def _is_approximate(value: Value) -> bool:
+    """Whether a value's own allowance exceeds what dividing by multiplication adds (a unit in the last place)."""
+    op = value.defining_op
+    return isinstance(op, ScalarOp) and op.ulps >= 4
+
+
+def _times_reciprocal(e: Emitter, a: Any, b: Any) -> Any:
+    """A vector divided by one number, as a product. Both are scaled first where 1/b would not be a normal number."""
+    one = constant(b.type, 1.0)
+    size = elementary.absolute(e, b)
+    scale = e.b.select(e.b.fcmp_ordered(">", size, constant(b.type, 2.0**120)), constant(b.type, 2.0**-32), one)
+    scale = e.b.select(e.b.fcmp_ordered("<", size, constant(b.type, 2.0**-120)), constant(b.type, 2.0**32), scale)
+    inverse = e.b.fdiv(one, e.b.fmul(b, scale))
+    lanes = lanes_of(a.type)
+    return e.b.fmul(e.b.fmul(a, e.splat(scale, lanes)), e.splat(inverse, lanes))
 
 
 def compare(e: Emitter, predicate: str, a: Val, b: Val) -> Any:

@@ -110,7 +110,7 @@ class AttentionBlocks(Template):
         vectors = min((1, 2), key=lambda v: (-(-s.m // (v * target.lanes)) * v, -v))
         wide = "avx512" in target.features
         rows = (8 if vectors == 2 else 16) if wide else (6 if vectors == 2 else 12)
-        keys = 192 if rows in (6, 8, 12, 16) else 96
+        keys = 384 if s.n <= 384 else 192
         return {"vectors": vectors, "rows": rows, "keys": keys}
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
@@ -127,10 +127,11 @@ class AttentionBlocks(Template):
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         e = KernelEmitter(problem, self.name, config, target)
-        _Writer(e, shape_of(problem), config["vectors"], config["rows"], config["keys"]).write()
+        writer = _Writer(e, shape_of(problem), config["vectors"], config["rows"], config["keys"])
+        writer.write()
         return e.emitted(
             instruction="FMA" if "fma" in target.features else "multiply and add",
-            block=f"{config['vectors'] * target.lanes} queries, {min(config['keys'], shape_of(problem).n)} keys",
+            block=f"{config['vectors'] * target.lanes} queries, {writer.keys} keys",
         )
 
 
@@ -144,7 +145,8 @@ class _Writer:
         self.rows = rows
         self.lanes = e.target.lanes
         self.block = vectors * self.lanes
-        self.keys = min(keys, -(-shape.n // rows) * rows)
+        parts = max(1, -(-shape.n // keys))
+        self.keys = -(-max(1, shape.n) // (parts * rows)) * rows  # blocks of keys of one length, but for the last
         anchor = e.anchor
         assert isinstance(anchor, Attention)
         self.anchor = anchor
