@@ -210,7 +210,8 @@ class Emitter:
         return I64(value) if isinstance(value, int) else value
 
     def _both(self, a: Int, b: Int) -> tuple[Any, Any]:
-        type = a.type if not isinstance(a, int) else b.type
+        known: Any = b if isinstance(a, int) else a
+        type = known.type
         if not isinstance(a, int) and not isinstance(b, int) and a.type != b.type:
             wide = a if lanes_of(a.type) > 1 else b
             type = wide.type
@@ -274,8 +275,7 @@ class Emitter:
         if isinstance(b, int) and b == 1:
             return a
         if isinstance(b, int) and b & (b - 1) == 0:
-            a, _ = self._both(a, b)
-            return self.b.ashr(a, constant(a.type, b.bit_length() - 1))
+            return self.b.ashr(*self._both(a, b.bit_length() - 1))
         a, b = self._both(a, b)
         if nonnegative:
             return self.b.udiv(a, b)
@@ -289,8 +289,7 @@ class Emitter:
         if isinstance(a, int) and isinstance(b, int):
             return a % b
         if isinstance(b, int) and b & (b - 1) == 0:
-            a, _ = self._both(a, b)
-            return self.b.and_(a, constant(a.type, b - 1))
+            return self.b.and_(*self._both(a, b - 1))
         if nonnegative:
             return self.b.urem(*self._both(a, b))
         return self.sub(a, self.mul(self.floordiv(a, b), b))

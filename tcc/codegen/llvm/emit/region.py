@@ -246,11 +246,14 @@ def _maximum(e: Emitter, dtype: DType, args: list[Val]) -> Val:
 def _shift(word: str) -> Rule:
     def rule(e: Emitter, dtype: DType, args: list[Val]) -> Val:
         a, b = args[0].ir, args[1].ir
-        test = e.b.icmp_signed if dtype.kind == "int" else e.b.icmp_unsigned
-        over = test(">=", b, constant(b.type, dtype.bits))
+        # A negative amount is, without its sign, more than any width.
+        over = e.b.icmp_unsigned(">=", b, constant(b.type, dtype.bits))
         amount = e.b.and_(b, constant(b.type, _width(a) - 1))
         op = e.b.shl if word == "left" else e.b.ashr if dtype.kind == "int" else e.b.lshr
-        return Val(dtype, wrap_small(e, e.b.select(over, constant(a.type, 0), op(a, amount)), dtype))
+        fill = constant(a.type, 0)
+        if word == "right" and dtype.kind == "int":
+            fill = e.b.ashr(a, constant(a.type, _width(a) - 1))
+        return Val(dtype, wrap_small(e, e.b.select(over, fill, op(a, amount)), dtype))
 
     return rule
 
