@@ -139,7 +139,7 @@ def choose(problem: Func, count: int, seed: int = 1) -> list[tuple[Config, float
     order = np.argsort(cost, kind="stable")
     near = order[: int(np.searchsorted(cost[order], 3 * cost[order[0]]))]
     rng = np.random.default_rng(seed)
-    picks = [*order[: count // 3], *rng.permutation(near)[: count - count // 3]]
+    picks = [*order[: count // 4], *rng.permutation(near)[: count - count // 4]]
     rows = rows_of({k: v[list(dict.fromkeys(picks))] for k, v in columns.items()})
     return [(c, float(cost[i])) for c, i in zip(rows, dict.fromkeys(picks), strict=True)]
 
@@ -164,7 +164,8 @@ class Case:
         loaded = Loaded(emitted, built.cubin)
         (shape,) = (t.static_shape for t in self.problem.result_types)
         out = torch.full(shape, float("nan"), dtype=torch.float16, device="cuda")
-        scratch = [s.data_ptr() for s in loaded.workspaces()]
+        held = loaded.workspaces()
+        scratch = [s.data_ptr() for s in held]
         weights = self.weights
         if packings:
             (p,) = packings
@@ -232,7 +233,7 @@ def best_of(rows: list[dict[str, Any]], count: int = 1) -> list[dict[str, Any]]:
 def timings(deadline: float, result: dict[str, Any], count: int, every: int) -> None:
     """Every `every`-th shape: `count` configs, and the variants of the two best."""
     shapes: list[Any] = [(gemm, gemm_case, s) for s in GEMM_SHAPES] + [(relu_conv, conv_case, s) for s in CONV_SHAPES]
-    shapes = shapes[::every]
+    shapes = shapes[every // 2 :: every]
     problems = [make(*s) for make, _, s in shapes]
     chosen = [choose(p, count) for p in problems]
     start = time.perf_counter()
@@ -270,10 +271,15 @@ def timings(deadline: float, result: dict[str, Any], count: int, every: int) -> 
 
 
 def variants(cases: list[tuple[Case, torch.Tensor, dict[str, Any]]]) -> None:
-    """What each of the changes in VARIANTS does to the best configs."""
+    """What the changes in VARIANTS do to the best config, and a workspace in place of clusters to the best that splits K."""
     jobs: list[Any] = []
     for case, reference, entry in cases:
-        for row in best_of(entry["rows"], 2):
+        split = [r for r in entry["rows"] if r["config"]["split_k"] > 1]
+        for row in best_of(split):
+            plain = replace(TARGET, features=TARGET.features - {"cluster"})
+            emitted = template_of(case.problem).emit(case.problem, row["config"], plain)
+            jobs.append((case, reference, entry, row, "workspace", emitted))
+        for row in best_of(entry["rows"]):
             emitted = template_of(case.problem).emit(case.problem, row["config"], TARGET)
             for name, (old, new) in VARIANTS.items():
                 if old in emitted.source:

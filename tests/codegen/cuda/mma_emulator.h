@@ -103,7 +103,7 @@ inline unsigned to_tf32(unsigned v) { return (v & 0x7f800000) == 0x7f800000 ? v 
 inline void cluster_barrier() { abort(); }
 inline void cluster_arrive() { abort(); }
 inline void cluster_wait() { abort(); }
-template <int Count>
+template <int Far, int Count>
 void load_cluster(float (&)[Count], unsigned, int) { abort(); }
 }  // namespace tcc
 #undef tcc_shared

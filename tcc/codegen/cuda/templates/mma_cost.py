@@ -20,6 +20,10 @@ REDUCE_NONE, REDUCE_CLUSTER, REDUCE_WORKSPACE = 0, 1, 2
 CLOCK = 1.6e9
 """About what all these chips run at under load."""
 MOST_COPIES = 16
+L2_BYTES, COPY_CYCLES, ELEMENT_CYCLES = 47.0, 5.8, 11.7
+"""Bytes a cycle from L2 to an SM; cycles of a warp's 32 copies, asynchronous or through registers."""
+PRODUCT_CYCLES, BARRIER_CYCLES, FLIGHT_CYCLES, STORE_CYCLES = 6.5, 64.0, 740.0, 51.0
+"""Of an mma; of a step's barrier; of a copy from L2 or memory; of storing a vector of results."""
 RESERVED = 1024
 """Bytes of shared memory the system takes of each block."""
 
@@ -143,46 +147,51 @@ RULES = (
 )
 
 
-def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarray[Any, Any]:
-    """Seconds per config."""
+def _step_cycles(v: MmaView, c: Columns, target: Target, together: Array) -> Array:
+    """Cycles of one step of the main loop, of all blocks `together` on an SM."""
     size = v.element.bytes
-    bm, bn, bk, split = c["block_m"], c["block_n"], c["block_k"], c["split_k"]
-    threads, shared = threads_of(c), shared_of(c, size, target) + RESERVED
-    warps = threads // 32
+    bm, bn, bk = c["block_m"], c["block_n"], c["block_k"]
+    warps = threads_of(c) // 32
+    # What the blocks of an SM share: tensor cores, shared memory, the way from L2, address arithmetic.
+    peak = 0.62 if target.sm in (90, 100) else 0.95
+    rate = target.half_flop_rate * peak * (2 / size) / target.cores / CLOCK
+    tensor = 2.0 * bm * bn * bk / rate
+    moved = (warps * (c["warp_m"] + c["warp_n"]) / c["slices"] + bm + bn) * bk * size / 128.0
+    from_l2 = (bm + bn) * bk * size / L2_BYTES
+    addresses = np.zeros(tensor.shape)
+    for feed, rows in ((v.left, bm), (v.right, bn)):
+        copies = rows * bk / feed.width / 32.0
+        addresses = addresses + copies * (COPY_CYCLES if feed.mode == COPY_ASYNC else ELEMENT_CYCLES)
+        addresses = addresses + (0.0 if feed.mode == COPY_ASYNC else 150.0)
+    shared = np.maximum(np.maximum(tensor, moved), np.maximum(from_l2, addresses))
+    # A warp's own chain of fragments and products, and the barrier; and the flight of the copies the step waits for.
+    products = (c["warp_m"] // 16) * (c["warp_n"] // 8)
+    issued = PRODUCT_CYCLES * products * np.ceil(warps * together / 4) / together
+    chain = bk * size / 32 / c["slices"] * np.maximum(20.0, issued) + BARRIER_CYCLES
+    flight = FLIGHT_CYCLES / np.maximum(c["stages"] - 1, 1)
+    return np.maximum(together * shared, np.maximum(chain, flight)) + 0.11 * np.minimum(together * shared, chain)
+
+
+def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarray[Any, Any]:
+    """Seconds per config. The constants were fitted to times on an H100 (tests/device/measure_mma.py)."""
+    bm, bn, split = c["block_m"], c["block_n"], c["split_k"]
+    threads, shared = threads_of(c), shared_of(c, v.element.bytes, target) + RESERVED
     tiles = ceil_div(v.m, bm) * ceil_div(v.n, bn) * v.batch
     blocks = tiles * split
-    steps = ceil_div(ceil_div(v.k, bk), split)
-    room = target.shared_bytes + RESERVED
-    resident = np.minimum(np.minimum(room // shared, target.registers // (registers_of(c) * threads)), 2048 // threads)
-    resident = np.maximum(resident, 1)
+    steps = ceil_div(ceil_div(v.k, c["block_k"]), split)
+    registers = np.maximum(registers_of(c), 32) * threads
+    resident = np.minimum((target.shared_bytes + RESERVED) // shared, target.registers // registers)
+    resident = np.maximum(np.minimum(resident, np.minimum(2048 // threads, 32)), 1)
     waves = ceil_div(blocks, target.cores * resident)
     together = np.minimum(resident, ceil_div(blocks, target.cores))
-
-    # Cycles of one step of one block, by what bounds them; blocks on one SM share the first three.
-    rate = target.half_flop_rate * (0.62 if target.sm in (90, 100) else 0.95) * (2 / size)
-    tensor = 2.0 * bm * bn * bk / (rate / target.cores / CLOCK)
-    fragments = warps * (c["warp_m"] + c["warp_n"]) * bk * size / c["slices"] / 128.0
-    written = (bm + bn) * bk * size / 128.0
-    l2 = (bm + bn) * bk * size / 32.0
-    # A warp's own chain: fragments and products of each 32 bytes of k, and the barrier.
-    products = (c["warp_m"] // 16) * (c["warp_n"] // 8)
-    chain = bk * size / 32 / c["slices"] * np.maximum(36.0, 7.0 * products * np.ceil(warps / 4)) + 80
-    flight = 900.0 / np.maximum(c["stages"] - 1, 1)
-    slow = np.zeros_like(tensor)
-    for feed, rows in ((v.left, bm), (v.right, bn)):
-        if feed.mode != COPY_ASYNC:
-            slow = slow + rows * bk / feed.width / 32.0 * 12 / 4 + 300
-        elif feed.width * size < 16:
-            slow = slow + rows * bk / feed.width / 32.0 * 2
-    step = np.maximum(together * np.maximum(np.maximum(tensor, fragments + written), l2), np.maximum(chain, flight))
-    step = step + slow * together
-    out = bm * bn / (threads * v.vector) * 40.0 * (1 + 0.5 * (c["slices"] - 1))
-    block = 1500 + steps * step + 400 + out * together
-    seconds = waves * block / CLOCK
+    stored = bm * bn / (threads * v.vector) * STORE_CYCLES * (1 + 2.9 * (c["slices"] - 1))
+    cycles = 720 + steps * _step_cycles(v, c, target, together) + stored * together
+    seconds = (waves * cycles + 12.0 * threads / 32 * together) / CLOCK
     parts = 4.0 * split * tiles * np.minimum(bm, v.m) * bn
     if "cluster" in target.features:
-        added = 1e-6 + parts / 2e12
+        added = 0.34e-6 + 0.22e-6 * split + parts / 1.3e12
     else:
-        added = 2.0 * parts / (2 * target.memory_rate) + 2 * target.launch_seconds
+        added = target.launch_seconds + 2 * parts / (2 * target.memory_rate)
     seconds = seconds + np.where(split > 1, added, 0.0)
-    return target.launch_seconds + np.maximum(seconds, memory_seconds(problem, target) + 1e-6)
+    memory = memory_seconds(problem, target)
+    return 0.62 * target.launch_seconds + np.maximum(seconds, 1.07 * memory + 0.5e-6) + 0.2 * memory

@@ -2,23 +2,54 @@
 // The end of a tensor-core product. Accumulators pass through shared memory, so that a thread has VE neighbours of a row of
 // the result and a warp whole lines; extra operands are fetched meanwhile.
 //
-// Parts of K are added in order: those of a block's SLICES out of its shared memory; where K is split among blocks, by the
-// blocks of a cluster out of each other's (REDUCE_CLUSTER), or through the workspace w0 by a second kernel
-// (REDUCE_WORKSPACE).
+// Parts of K are added in a fixed order: those of a block's SLICES in its shared memory; where K is split among blocks, by
+// the blocks of a cluster out of each other's (REDUCE_CLUSTER), each starting with its own so that they do not all ask one
+// for the same part at once, or through the workspace w0 by a second kernel (REDUCE_WORKSPACE).
 //
 // Generated: struct Extra; tcc_extra(args, b, m, n, extra); tcc_epilogue(args, b, m, n, extra, acc[VE]).
 enum { REDUCE_NONE, REDUCE_CLUSTER, REDUCE_WORKSPACE };
 
-constexpr int LINE = BN + 8;  // floats from one row to the next: 8 or 24 modulo 32 keeps writes free of conflicts
+// A row in shared memory. Of every 8 floats the first 4 lie in its first half and the others in its second, so that
+// threads with 8 neighbours each read 16 bytes next to each other; 8 or 24 floats more than a multiple of 32 keep writes
+// free of conflicts.
+constexpr int LINE = BN + 8, HALF = BN / 2 + 4;
+TCC_FN int line_place(int column) { return (column >> 2 & 1) * HALF + (column >> 3) * 4 + (column & 3); }
 constexpr int PASS_ROWS = BM / WM * PASS * 16, PASSES = WM / 16 / PASS;
 constexpr int SHARE = PASS_ROWS * BN / VE / (REDUCE == REDUCE_CLUSTER ? SPLIT : 1);  // vectors of one block and pass
-constexpr int PARTS = SLICES * (REDUCE == REDUCE_CLUSTER ? SPLIT : 1), ABREAST = PARTS < 4 ? PARTS : 4;
+constexpr int PARTS = REDUCE == REDUCE_CLUSTER ? SPLIT : SLICES, ABREAST = PARTS < 4 ? PARTS : 4;
 constexpr int EACH = (SHARE + THREADS - 1) / THREADS, TOGETHER = EACH < EXTRAS ? EACH : EXTRAS;
 
-// Waits for every thread whose accumulators this one is about to read.
-TCC_FN void staged() {
-  if constexpr (REDUCE == REDUCE_CLUSTER) tcc::cluster_barrier();
-  else __syncthreads();
+// Waits for every thread whose accumulators this one is about to read; a cluster's blocks add their slices first.
+TCC_FN void staged(float* shared) {
+  if constexpr (REDUCE != REDUCE_CLUSTER || SLICES > 1) __syncthreads();
+  if constexpr (REDUCE == REDUCE_CLUSTER) {
+    if constexpr (SLICES > 1) {
+      constexpr int size = PASS_ROWS * LINE;
+#pragma unroll 2
+      for (int at = threadIdx.x * 4; at < size; at += THREADS * 4) {
+        float4 sum = *reinterpret_cast<const float4*>(shared + at);
+#pragma unroll
+        for (int s = 1; s < SLICES; ++s) {
+          const float4 part = *reinterpret_cast<const float4*>(shared + s * size + at);
+          sum = {sum.x + part.x, sum.y + part.y, sum.z + part.z, sum.w + part.w};
+        }
+        *reinterpret_cast<float4*>(shared + at) = sum;
+      }
+    }
+    tcc::cluster_barrier();
+  }
+}
+
+// V floats of a row from `at` on, `at` the place of the first.
+template <int V>
+TCC_FN void read_line(const float* at, float (&out)[V]) {
+  if constexpr (V == 8) {
+    const float4 low = *reinterpret_cast<const float4*>(at), high = *reinterpret_cast<const float4*>(at + HALF);
+    out[0] = low.x, out[1] = low.y, out[2] = low.z, out[3] = low.w;
+    out[4] = high.x, out[5] = high.y, out[6] = high.z, out[7] = high.w;
+  } else {
+    tcc::read_vector<tcc::f32, V, false>(at, out);
+  }
 }
 
 struct Place {
@@ -31,7 +62,7 @@ TCC_FN Place place_of(int i, int pass, int rank, int m0, int n0) {
   const int index = i * THREADS + static_cast<int>(threadIdx.x), vector = rank * SHARE + index;
   const int row = vector / (BN / VE), column = vector % (BN / VE) * VE;
   const int m = m0 + row / (PASS * 16) * WM + pass * PASS * 16 + row % (PASS * 16), n = n0 + column;
-  return {row * LINE + column, m, n, (SHARE % THREADS == 0 || index < SHARE) && m < M && n < N};
+  return {row * LINE + line_place(column), m, n, (SHARE % THREADS == 0 || index < SHARE) && m < M && n < N};
 }
 
 TCC_FN void finish(const Args& args, int split, int batch, int m0, int n0, int slice, int warp_m, int warp_n,
@@ -60,10 +91,11 @@ TCC_FN void finish(const Args& args, int split, int batch, int m0, int n0, int s
             const int row = slice * PASS_ROWS + warp_m / WM * (PASS * 16) + i * 16 + (lane >> 2);
             const int column = warp_n + j * 8 + (lane & 3) * 2;
             const float(&v)[4] = acc[pass * PASS + i][j];
-            *reinterpret_cast<float2*>(shared + row * LINE + column) = {v[0], v[1]};
-            *reinterpret_cast<float2*>(shared + (row + 8) * LINE + column) = {v[2], v[3]};
+            float* const to = shared + row * LINE + line_place(column);
+            *reinterpret_cast<float2*>(to) = {v[0], v[1]};
+            *reinterpret_cast<float2*>(to + 8 * LINE) = {v[2], v[3]};
           }
-        staged();
+        staged(shared);
       }
 #pragma unroll
       for (int u = 0; u < TOGETHER; ++u) {
@@ -75,11 +107,10 @@ TCC_FN void finish(const Args& args, int split, int batch, int m0, int n0, int s
           float part[ABREAST][VE];
 #pragma unroll
           for (int t = 0; t < ABREAST; ++t) {
-            const int at = (s + t) % SLICES * PASS_ROWS * LINE + p.at;
             if constexpr (REDUCE == REDUCE_CLUSTER)
-              tcc::load_cluster(part[t], tcc::shared_address() + at * 4, (s + t) / SLICES);
+              tcc::load_cluster<HALF * 4>(part[t], tcc::shared_address() + p.at * 4, (split + s + t) % SPLIT);
             else
-              tcc::read_vector<tcc::f32, VE, false>(shared + at, part[t]);
+              read_line(shared + (s + t) * PASS_ROWS * LINE + p.at, part[t]);
           }
 #pragma unroll
           for (int t = 0; t < ABREAST; ++t)

@@ -117,7 +117,8 @@ TCC_FN void cluster_barrier() {
 }
 TCC_FN void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 TCC_FN void cluster_wait() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }
-template <int Count>
+// Count floats at an address of block `rank`'s shared memory; of 8, the last 4 lie `Far` bytes on.
+template <int Far, int Count>
 TCC_FN void load_cluster(float (&v)[Count], unsigned address, int rank) {
   unsigned at;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"(address), "r"(rank));
@@ -125,7 +126,8 @@ TCC_FN void load_cluster(float (&v)[Count], unsigned address, int rank) {
 #pragma unroll
     for (int i = 0; i < Count; i += 4)
       asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                   : "=f"(v[i]), "=f"(v[i + 1]), "=f"(v[i + 2]), "=f"(v[i + 3]) : "r"(at + 4 * i) : "memory");
+                   : "=f"(v[i]), "=f"(v[i + 1]), "=f"(v[i + 2]), "=f"(v[i + 3])
+                   : "r"(at + Far * (i / 4)) : "memory");
   } else {
 #pragma unroll
     for (int i = 0; i < Count; ++i)
