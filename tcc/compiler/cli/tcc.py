@@ -118,7 +118,7 @@ def _load(args: argparse.Namespace, options: Options) -> tuple[ModuleOp, PassCon
     from tcc.compiler.driver import context_for, import_model, restore_constants
     from tcc.passes.base import PassContext
 
-    if args.compile_from not in (None, "import"):
+    if args.compile_from not in (None, "import") or (args.compile_from == "import" and _is_text(args.model)):
         from tcc.compiler.cli.opt import load_module
 
         module = load_module(args.model, args.constants)
