@@ -131,6 +131,16 @@ def _load(args: argparse.Namespace, options: Options) -> tuple[ModuleOp, PassCon
     return module, context
 
 
+def _is_text(path: str) -> bool:
+    """Whether a file is IR text rather than a binary model."""
+    try:
+        with open(path, "rb") as f:
+            head = f.read(4096)
+    except OSError:
+        return False
+    return b"\0" not in head and (b"builtin.module" in head or b"graph.func" in head)
+
+
 def _stop_at(args: argparse.Namespace, phase: str, module: ModuleOp, context: PassContext, manager: PassManager) -> int:
     from tcc.compiler.driver import run_to
     from tcc.ir.printer import print_op
