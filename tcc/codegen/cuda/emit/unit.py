@@ -384,6 +384,7 @@ class Unit:
         entry: str = "",
         writes_results: bool = True,
         writes_work: bool = False,
+        cluster: tuple[int, int, int] | None = None,
     ) -> Launch:
         """A launch of the unit's kernel (or another entry of it) with all its buffers."""
         args, results, work = len(self.arg_types), len(self.result_types), len(self.workspaces)
@@ -396,6 +397,7 @@ class Unit:
             writes=(*out, *(scratch if writes_work else ())),
             grid=grid,
             block=(block, 1, 1) if isinstance(block, int) else block,
+            cluster=cluster,
             shared=shared,
             pdl=self.pdl,
         )

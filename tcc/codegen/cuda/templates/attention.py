@@ -4,14 +4,14 @@ the keys with an online softmax, operands read through any maps (fused QKV, head
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tcc.codegen.cuda.emit import Unit, codec, register
 from tcc.codegen.cuda.emit.scalar import used_arguments
 from tcc.codegen.cuda.emit.unit import function, loop
-from tcc.codegen.cuda.templates.common import ceil_div, cheapest, free_extent, memory_seconds
+from tcc.codegen.cuda.templates.common import ceil_div, cheapest, clock, free_extent, memory_seconds
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
 from tcc.ir.kernel import Attention, Func
 from tcc.ir.kernel.build import identity_region
@@ -169,21 +169,28 @@ class AttentionSimt(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
+    weights: ClassVar[tuple[float, ...]] = (0.125, 6.15, 0.188, 61.2, 5.0, 132.0, 1.26, 6.76e-06)
+
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        # Cycles of a warp: an FMA, four values from shared memory, one value, a tile's vector, a score, a step; how
+        # many warps a scheduler needs to issue every cycle; seconds of a block.
+        fma, quad, one, fetch, softmax, frame, hide, around = self.weights
         a, c = AttentionUnit(problem, target), configs
         threads = c["tx"] * c["ty"]
         bq, bk = c["ty"] * c["rows"], c["tx"] * c["keys"]
         blocks = a.batch * ceil_div(a.m, bq)
-        shared = _plain_shared(c, problem, target)
-        resident = np.maximum(1, np.minimum(target.shared_bytes // shared, 1024 // threads))
-        steps = ceil_div(a.n, bk)
-        area, rim = c["rows"] * c["keys"], c["rows"] + c["keys"]
-        efficiency = 0.7 * area / (area + rim)
-        work = 2.0 * bq * bk * (a.d + a.dv) / (target.flop_rate / target.cores * efficiency)
-        loads = bk * (a.d + a.dv) / threads * 1.5e-9 + 1.2e-6
+        resident = np.minimum(target.shared_bytes // _plain_shared(c, problem, target), 2048 // threads)
+        groups = ceil_div(ceil_div(a.dv, 4), c["tx"])
+        held = np.minimum(255, 50 + c["rows"] * groups * 4 + c["rows"] * c["keys"] + 4 * (c["rows"] + c["keys"]))
+        resident = np.maximum(1, np.minimum(resident, 65536 // (threads * held)))
+        scores = a.d / 4.0 * (quad * (c["rows"] + c["keys"]) + 4.0 * fma * c["rows"] * c["keys"])
+        values = bk * (groups * (quad + 4.0 * fma * c["rows"]) + one * c["rows"] * groups)
+        issue = scores + values + c["rows"] * c["keys"] * softmax + c["rows"] * (60.0 + 4.0 * groups)
+        issue = issue + bk * (a.d + a.dv) / 4.0 / threads * fetch + frame
         together = np.minimum(resident, ceil_div(blocks, target.cores))
-        waves = np.ceil(blocks / (resident * target.cores))
-        seconds = waves * (steps * np.maximum(together * work, loads + work * np.minimum(8.0, 512.0 / threads)) + 3e-6)
+        waves = np.maximum(ceil_div(blocks, resident * target.cores), 1)
+        step = issue * np.maximum(together * threads / 128.0, hide) / clock(target)
+        seconds = waves * (ceil_div(a.n, bk) * step + around)
         return target.launch_seconds + np.maximum(seconds, memory_seconds(problem, target))
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
@@ -267,28 +274,29 @@ class AttentionTensor(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
+    weights: ClassVar[tuple[float, ...]] = (2.22, 7.74, 0.125, 32.0, 263.0, 0.904, 0.305, 1.68e-06)
+
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        # Cycles of a warp: 1/128 of a product of one key, a pair of scores, rescaling a channel, a tile's vector, a
+        # step; how many warps a scheduler needs to issue every cycle; microseconds of an unhidden load; seconds of a
+        # block.
+        product, score, rescale, fetch, frame, hide, wait, around = self.weights
         a, c = AttentionUnit(problem, target), configs
         bq, own = c["warps"] * 16, c["keys"] // c["key_warps"]
         blocks = a.batch * ceil_div(a.m, bq)
         warps = c["warps"] * c["key_warps"]
-        held = 60 + a.d // 4 + a.dv // 2 + own * 3 // 4
-        resident = np.minimum(
-            target.shared_bytes // _tensor_shared(c, problem, target), 2048 // (np.minimum(held, 255) * warps)
-        )
+        held = np.minimum(255, 60 + a.d // 4 + a.dv // 2 + own * 3 // 4)
+        resident = np.minimum(target.shared_bytes // _tensor_shared(c, problem, target), 2048 // (held * warps))
         resident = np.maximum(1, np.minimum(resident, 24))
         steps = ceil_div(a.n, c["keys"])
-        clock = target.flop_rate / (target.cores * 256.0)
-        # Instructions of a warp in a step: products, some 14 a pair of scores, rescaling, loads.
-        products = own * (a.d + a.dv) / 128.0 * 1.5
-        loads = c["keys"] * (a.d + a.dv) / (256.0 * warps) * 6.0
-        step = products + own * 7.0 + a.dv + loads + 120.0
-        alone = step * 2.6 / clock + np.where(c["buffers"] > 1, 0.0, 6e-7)
+        step = own * (a.d + a.dv) / 128.0 * product + own * score + a.dv * rescale
+        step = step + c["keys"] * (a.d + a.dv) / (256.0 * warps) * fetch + frame
         together = np.minimum(resident, ceil_div(blocks, target.cores))
-        crowded = together * warps / 4.0 * step * 1.1 / clock
-        merge = np.where(c["key_warps"] > 1, 4e-7 + c["key_warps"] * a.dv * 1.5e-9, 0.0)
-        waves = np.ceil(blocks / (resident * target.cores))
-        seconds = waves * (steps * np.maximum(alone, crowded) + merge + 1.2e-6)
+        cycles = step * np.maximum(together * warps / 4.0, hide)
+        merge = np.where(c["key_warps"] > 1, 3e-7 + c["key_warps"] * a.dv * 1e-9, 0.0)
+        unhidden = np.where(c["buffers"] > 1, 0.2, 1.0) * wait * 1e-6 / np.sqrt(together)
+        waves = np.maximum(1.0, blocks / (resident * target.cores))
+        seconds = waves * (steps * (cycles / clock(target) + unhidden) + merge + around)
         return target.launch_seconds + np.maximum(seconds, memory_seconds(problem, target))
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tcc.codegen.cuda.emit import Unit
-from tcc.codegen.cuda.templates.common import ceil_div, cheapest, free_extent, memory_seconds
+from tcc.codegen.cuda.templates.common import BLOCK_SECONDS, ceil_div, cheapest, clock, free_extent, memory_seconds
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Packing, Space, Template, entry_name, template
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.expr import Sym, coefficient, symbols
@@ -132,29 +132,33 @@ class Depthwise(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
+    weights: ClassVar[tuple[float, ...]] = (3.04, 0.917, 3.58, 0.244, 10.0, 0.998, 0.111, 1.19e-06)
+
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        # Instructions: a column's address and guards, a weight's address, an FMA, a conversion, a thread's frame; how
+        # many warps a scheduler needs to issue every cycle; what of a block's start is not hidden; seconds around it.
+        column, weight, fma, convert, frame, hide, start, around = self.weights
         c, d = configs, problem.anchor.domain
         e = {n: d.int_extent(n) for n in d.names}
         v, tx, ty = c["vector"], c["tile_x"], c["tile_y"]
         threads = e["n"] * ceil_div(e["oy"], ty) * ceil_div(e["ox"], tx) * ceil_div(e["g"], v)
+        blocks = np.ceil(threads / c["threads"])
         span_x, span_y = _span(c, problem, "x"), _span(c, problem, "y")
-        size = problem.arg_types[0].dtype.bytes
-        # Per thread: loads of columns and weights (an instruction each), then FMAs.
-        loads = span_y * span_x + ty * e["ky"] * e["kx"] + tx * ty
-        fmas = ty * tx * e["ky"] * e["kx"] * v
-        issue = (
-            loads * 4.0 + fmas * (1.0 if size == 4 else 1.3) + span_y * span_x * v * (0.7 if size == 2 else 0.0) + 60
-        )
-        registers = np.maximum(32, (span_x + tx * ty + 2) * v + 24)
-        resident = np.minimum(2048, 65536 // registers)
-        waves = np.ceil(threads / (resident * target.cores))
-        clock = 1.6e9
-        per_sm = np.ceil(threads / target.cores)
-        compute = per_sm * issue / (128 * clock)
-        latency = waves * (1.5e-6 + span_y * (span_x + 6) * 1.2e-8 + issue * 1.2e-8)
-        l1 = threads * (span_y * span_x * v * size) / (target.cores * 64 * clock)
-        moved = memory_seconds(problem, target) * 1.1
-        return target.launch_seconds + np.maximum(np.maximum(compute, moved), np.maximum(l1, latency))
+        small = 1.0 if problem.arg_types[0].dtype.bytes < 4 else 0.0
+        window = e["ky"] * e["kx"]
+        issue = span_y * span_x * (column + v * convert * small) + ty * window * (weight + v * convert * small)
+        issue = issue + tx * ty * (window * v * fma + 20.0 + 8.0 * v) + frame
+        held = np.maximum(32, np.minimum(255, (span_x + tx * ty + e["kx"]) * v + 28))
+        most = np.maximum(1, 65536 // (held * c["threads"]))
+        resident = np.minimum(most, 2048 // c["threads"])
+        together = np.minimum(resident, ceil_div(blocks, target.cores))
+        warps = together * c["threads"] / 128.0
+        waves = np.maximum(1.0, blocks / (resident * target.cores))
+        spilled = np.where((span_x + tx * ty + e["kx"]) * v > 180, 1.5, 1.0)
+        seconds = waves * issue * spilled * np.maximum(warps, hide) / clock(target)
+        moved = memory_seconds(problem, target) * 1.05
+        crowd = np.maximum(moved, BLOCK_SECONDS * blocks)
+        return target.launch_seconds + np.maximum(crowd, seconds) + around + start * BLOCK_SECONDS * blocks
 
     def _packing(self, problem: Func) -> Packing | None:
         anchor = problem.anchor

@@ -13,9 +13,11 @@ from tcc.codegen.cuda.emit import Unit, register
 from tcc.codegen.cuda.emit.order import by_stride, mergeable
 from tcc.codegen.cuda.emit.unit import function
 from tcc.codegen.cuda.templates.common import (
+    BLOCK_SECONDS,
     ceil_div,
     cheapest,
     free_extent,
+    instruction_rate,
     parallel_size,
 )
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
@@ -134,21 +136,33 @@ class MapTemplate(Template):
         tiled = c["tile"] > 0
         unit = flat_unit(problem, target)
         how = transposition(problem, target)
-        seconds = np.zeros(len(tiled))
+        moved = np.zeros(len(tiled))
+        instructions = 12.0 + 6.0 * sum(1 for _ in problem.anchor.regions[0].block.ops)
         for i, access in enumerate((*unit.operands, *unit.results)):
             size = access.dtype.bytes
             transposed = how is not None and i in how.operands
-            # A 32-byte sector for each element where neighbours are apart.
-            apart = transposed or not (access.pattern("fp", 2, anywhere=True) != "scalar" or points < 4)
-            wide = np.minimum(16, size * c["vector"])
-            rate = target.memory_rate * np.minimum(1.0, 0.55 + 0.45 * wide / 16)
-            seconds += np.where(tiled, size / (0.75 * target.memory_rate), (32 if apart else size) / rate)
-        per_block = np.where(tiled, c["tile"] * c["tile"], c["vector"] * c["items"] * c["threads"])
-        blocks = np.ceil(points / per_block)
-        resident = np.minimum(2048 // c["threads"], 16) * target.cores
-        busy = np.minimum(1.0, blocks / (target.cores * 4.0))
-        waves = np.ceil(blocks / resident)
-        return target.launch_seconds + seconds * points / np.maximum(busy, 1e-3) + 3e-7 * waves + 1e-7 * c["items"]
+            near = access.pattern("fp", 2, anywhere=True) != "scalar" or points < 4
+            # Where neighbours are apart, a 32-byte sector for each element; half of it is used while it is in the L1.
+            moved += np.where(tiled, size, size if near and not transposed else 16)
+            wide = near and not transposed
+            loads = np.where(tiled | (not wide), 1.0, 1.0 / np.minimum(c["vector"], max(1, 16 // size)))
+            instructions = instructions + loads * (14.0 if tiled.any() or not wide else 8.0)
+        per_thread = np.where(tiled, c["tile"] * c["tile"] // c["threads"], c["vector"] * c["items"])
+        blocks = np.ceil(points / (per_thread * c["threads"]))
+        resident = 2048 // c["threads"] * target.cores
+        running = np.minimum(blocks, resident) * c["threads"]
+        in_flight = np.maximum(running * np.minimum(per_thread, 8) * moved / len(unit.operands), 1.0)
+        rate = np.minimum(target.memory_rate, in_flight / 7e-7)
+        seconds = np.maximum(moved * points / rate, instructions * points / (0.6 * instruction_rate(target)))
+        seconds = np.maximum(seconds, BLOCK_SECONDS * blocks)
+        steep = np.where(tiled, 1.0 + 0.06 * np.abs(np.log2(per_thread / 16.0)), 1.0)
+        uneven = np.maximum(1.0, np.ceil(blocks / target.cores) * target.cores / blocks)
+        serial = 2e-7 + 1.5e-8 * per_thread
+        return (
+            target.launch_seconds
+            + np.maximum(seconds * steep * np.minimum(uneven, 1.3), serial)
+            + 0.15 * BLOCK_SECONDS * blocks
+        )
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         entry = entry_name(problem, self.name, config)

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from tcc.codegen.cuda.templates.common import (
+    BLOCK_SECONDS,
     ceil_div,
     cheapest,
+    clock,
     free_extent,
+    instruction_rate,
     memory_seconds,
     parallel_size,
     reduce_size,
@@ -53,16 +56,19 @@ class Pool(Template):
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         c = configs
-        threads = parallel_size(problem) / c["vector"]
-        busy = np.clip(threads / (target.cores * 512.0), 1e-3, 1.0)
+        window, width = max(reduce_size(problem), 1), c["vector"]
+        threads = np.ceil(parallel_size(problem) / width)
+        blocks = np.ceil(threads / c["threads"])
         unit = reduction_unit(problem, target)
+        near = unit.operand(0).neighbours("fp")
         size = unit.operand(0).dtype.bytes
-        # Window reads that overlap hit the L1.
-        reads = threads * reduce_size(problem) * np.maximum(0 if unit.operand(0).neighbours("fp") else 32, size)
-        seconds = memory_seconds(problem, target) / np.minimum(1.0, 0.6 + 0.4 * c["vector"] * size / 16)
-        serial = reduce_size(problem) * 4e-8 + 1e-6
-        work = np.maximum(seconds, reads / (4 * target.memory_rate)) / busy
-        return target.launch_seconds + np.maximum(work, serial) + c["threads"] * 1e-10
+        # Per place of the window: the index, a guard, one load, and a conversion and a step for each of V.
+        issue = threads * (window * (18.0 + 3.0 * width) + 50.0 + 4.0 * width) / (0.65 * instruction_rate(target))
+        lines = threads * window * (np.maximum(width * size, 4) if near else 32) / (3.0 * target.memory_rate)
+        moved = memory_seconds(problem, target)
+        serial = (window * (18.0 + 3.0 * width) + 150.0) * 2.5 / clock(target) + 5e-7
+        crowd = np.maximum(np.maximum(issue, lines), np.maximum(moved, BLOCK_SECONDS * blocks))
+        return target.launch_seconds + np.maximum(crowd, serial) + 0.1 * BLOCK_SECONDS * blocks
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         unit = reduction_unit(problem, target, entry_name(problem, self.name, config))

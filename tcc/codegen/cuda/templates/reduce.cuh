@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reductions. A block has TX threads along the kept points and TY along the reduced ones; a thread takes VP points (or reads
 // VR reduced ones at a time). Y_FASTEST: neighbouring threads are neighbours along the reduced dims. The reduced range is
-// split over SPLIT blocks, whose parts a second kernel combines in order.
+// split over SPLIT blocks. Their parts are combined in order, by the first block of a cluster (TCC_CLUSTER) or by a
+// second kernel.
 //
 // Generated: NC combiners; tcc_identity(acc), tcc_combine(acc, v) on Value[NC]; tcc_read(args, point, r, out[NC][VP or VR]);
 // tcc_epilogue(args, point, acc[NC][VP]).
@@ -109,6 +110,28 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
     for (int r = first + y * VR; r < last; r += STEP) state.accumulate(args, point, r);
   }
   combine_block(state, x, y);
+#if TCC_CLUSTER
+  __shared__ Value cluster_parts[VP][NC][TX];
+  if (y == 0)
+#pragma unroll
+    for (int p = 0; p < VP; ++p)
+#pragma unroll
+      for (int c = 0; c < NC; ++c) cluster_parts[p][c][x] = state.v[p][c];
+  tcc::cluster_sync();
+  if (split == 0 && y == 0 && point < POINTS) {
+#pragma unroll
+    for (int s = 1; s < SPLIT; ++s) {
+      State part;
+#pragma unroll
+      for (int p = 0; p < VP; ++p)
+#pragma unroll
+        for (int c = 0; c < NC; ++c) part.v[p][c] = tcc::read_cluster(&cluster_parts[p][c][x], s);
+      state.add(part);
+    }
+    state.finish(args, point);
+  }
+  tcc::cluster_sync();  // a block's shared memory stays while others read it
+#else
   if (y == 0 && point < POINTS) {
 #if TCC_SPLIT > 1
 #pragma unroll
@@ -122,9 +145,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
     state.finish(args, point);
 #endif
   }
+#endif
 }
 
-#if TCC_SPLIT > 1
+#if TCC_SPLIT > 1 && !TCC_CLUSTER
 extern "C" __global__ void __launch_bounds__(128) TCC_ENTRY_FINISH(TCC_PARAMS) {
   TCC_ARGS;
   TCC_PDL_LAUNCH();

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tcc.codegen.cuda.templates.common import (
+    BLOCK_SECONDS,
     ceil_div,
     cheapest,
+    clock,
+    clusters,
     free_extent,
     memory_seconds,
     parallel_size,
@@ -84,28 +87,39 @@ class ReduceTemplate(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
+    weights: ClassVar[tuple[float, ...]] = (5.87, 3.52, 3.54, 30.6, 1.0, 1.72e-07, 4.05e-07, 1.06e-06, 6.22)
+
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        # Cycles of a warp: a read, a value combined, a step of the tree, a thread's frame; how many warps a scheduler
+        # needs to issue every cycle; seconds of a load's latency, of a block, of a second kernel; use of the memory's
+        # rate (above 1: data in the L2).
+        read, value, tree, frame, hide, latency, around, second, use = self.weights
         c = configs
         kept, reduced = max(parallel_size(problem), 1), max(reduce_size(problem), 1)
         unit = reduction_unit(problem, target)
+        anchor = unit.anchor
+        assert isinstance(anchor, Reduce)
         size = unit.operand(0).dtype.bytes
         rows = c["along"] == "reduced"
         keep, many = np.where(rows, 1, c["vector"]), np.where(rows, c["vector"], 1)
         threads = c["tx"] * c["ty"]
         blocks = ceil_div(kept, c["tx"] * keep) * c["split"]
-        serial = ceil_div(reduced, c["ty"] * many * c["split"])
+        steps = np.ceil(reduced / (c["ty"] * many * c["split"]))
         near = np.where(rows, *(unit.operand(0).neighbours(d) for d in ("fr", "fp")))
-        neighbours = np.where(rows, c["ty"], c["tx"]) * c["vector"] * size
-        wasted = np.where(near, np.maximum(1.0, 32.0 / np.minimum(neighbours, 32)), 32.0 / size)
-        in_flight = np.minimum(blocks * threads, target.cores * 2048.0) * c["vector"] * size * 3.0
-        rate = np.minimum(target.memory_rate, in_flight / 8e-7)
-        resident = np.maximum(1, 2048 // np.maximum(threads, 64)) * target.cores
-        waves = np.ceil(blocks / resident)
-        moved = memory_seconds(problem, target) * target.memory_rate * wasted / rate
-        tree = np.log2(c["ty"]) * np.where(rows, 3e-8, 6e-8) + 4e-7
-        finish = np.where(c["split"] > 1, target.launch_seconds + 1e-6 + c["split"] * 3e-8, 0.0)
-        idle = np.minimum(1.0, kept / (c["tx"] * keep))
-        return target.launch_seconds + np.maximum(moved / idle, waves * (serial * 4e-8 + tree + 6e-7)) + finish
+        width = np.where(near, np.where(rows, c["ty"], c["tx"]) * c["vector"] * size, size)
+        wasted = np.maximum(1.0, 32.0 / np.minimum(width, 32))
+        issue = steps * (read + c["vector"] * value) + np.log2(c["ty"]) * tree * keep + frame
+        resident = np.maximum(1, 2048 // np.maximum(threads, 64))
+        together = np.minimum(resident, ceil_div(blocks, target.cores))
+        waves = np.maximum(1.0, blocks / (resident * target.cores))
+        unroll = np.where(c["vector"] >= 8, 2.0, 4.0)
+        cycles = issue * np.maximum(together * threads / 128.0, hide)
+        serial = waves * (np.maximum(cycles / clock(target), np.ceil(steps / unroll) * latency) + around)
+        moved = memory_seconds(problem, target) * wasted / use
+        grouped = np.array([clusters(int(n), anchor.acc.bytes, target) for n in c["split"]])
+        finish = np.where(grouped, 0.4, 1.0) * np.where(c["split"] > 1, second + c["split"] * 1e-8, 0.0)
+        crowd = np.maximum(moved, BLOCK_SECONDS * blocks)
+        return target.launch_seconds + np.maximum(crowd, serial) + finish
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         unit = reduction_unit(problem, target, entry_name(problem, self.name, config))
@@ -120,14 +134,21 @@ class ReduceTemplate(Template):
             TX=tx, TY=ty, VP=keep, VR=many, SPLIT=split, Y_FASTEST=rows, POINTS=points, REDUCED=unit.extents["fr"],
             Coordinate="int",
         )  # fmt: skip
-        unit.macro(TCC_SPLIT=split)
-        if split > 1:
+        cluster = clusters(split, anchor.acc.bytes, target)
+        unit.macro(TCC_SPLIT=split, TCC_CLUSTER=int(cluster))
+        apart = split > 1 and not cluster
+        if apart:
             unit.workspace(anchor.acc, len(anchor.combine) * split * points)
         blocks = ceil_div(points, tx * keep) * split
-        launches = [unit.launch((blocks, 1, 1), tx * ty, writes_results=split == 1, writes_work=split > 1)]
-        if split > 1:
+        size = (split, 1, 1) if cluster else None
+        launches = [unit.launch((blocks, 1, 1), tx * ty, writes_results=not apart, writes_work=apart, cluster=size)]
+        if apart:
             grid = ceil_div(points, keep * 128)
             launches.append(unit.launch((grid, 1, 1), 128, entry=f"{unit.entry}_finish"))
         return unit.emitted(
-            unit.source("reduce.cuh"), launches, grid=blocks, block=tx * ty, vector=[config["along"], config["vector"]]
+            unit.source("reduce.cuh", headers=["cluster.cuh"]),
+            launches,
+            grid=blocks,
+            block=tx * ty,
+            vector=[config["along"], config["vector"]],
         )

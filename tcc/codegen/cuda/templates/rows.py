@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from tcc.codegen.cuda.emit.order import by_stride
 from tcc.codegen.cuda.emit.scalar import used_arguments
 from tcc.codegen.cuda.emit.unit import function, loop
 from tcc.codegen.cuda.templates.common import (
+    BLOCK_SECONDS,
     ceil_div,
     cheapest,
+    clock,
     free_extent,
     memory_seconds,
     parallel_size,
@@ -130,30 +132,42 @@ class RowsTemplate(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
+    weights: ClassVar[tuple[float, ...]] = (3.85, 6.37, 3.75, 11.5, 2.47, 1.91e-07, 3.97e-07, 8.0, 3.39)
+
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        # Cycles of a warp: a read or a store, an element in a stage, a step of a reduction, a thread's frame; how many
+        # warps a scheduler needs to issue every cycle; seconds of a load's latency, of a block; use of the memory's
+        # rate (above 1: data in the L2); cycles of a part of a row that another warp leaves in shared memory.
+        read, element, tree, frame, hide, latency, around, use, part = self.weights
         c = configs
         rows, width = max(parallel_size(problem), 1), max(reduce_size(problem), 1)
         unit = rows_unit(problem, target)
         anchor = unit.anchor
         assert isinstance(anchor, Rows)
-        size = unit.operand(0).dtype.bytes
+        size, stages = unit.operand(0).dtype.bytes, len(anchor.stages)
+        along = c["along"] == "row"
         threads = c["lanes"] * c["rows"]
         blocks = ceil_div(rows, c["rows"])
         chunks = ceil_div(width, c["lanes"] * c["vector"])
-        held = np.where(c["cached"], chunks * c["vector"] * max(1, len(_cached(unit)[0])), 8)
-        resident = np.maximum(1, np.minimum(2048, 65536 // (held + 40)) // threads) * target.cores
-        waves = np.ceil(blocks / resident)
-        near = np.where(c["along"] == "row", unit.operand(0).neighbours("fr"), True)
-        neighbours = np.where(c["along"] == "row", c["lanes"] * c["vector"], c["rows"]) * size
-        wasted = np.where(near, np.maximum(1.0, 32.0 / np.minimum(neighbours, 32)), 32.0 / size)
-        passes = np.where(c["cached"], 1.0, 0.5 + 0.5 * len(anchor.stages))
-        in_flight = np.minimum(blocks * threads, 2048.0 * target.cores)
-        in_flight = in_flight * np.where(c["cached"], np.minimum(held, 16), c["vector"] * 2) * size
-        rate = np.minimum(target.memory_rate, in_flight / 7e-7)
-        meet = np.log2(c["lanes"]) * 3e-8 + np.where(c["lanes"] > 32, 1.5e-7 + c["lanes"] / 32 * 1e-8, 0.0)
-        serial = len(anchor.stages) * (chunks * c["vector"] * 1.2e-8 + meet) + 9e-7
-        moved = memory_seconds(problem, target) * target.memory_rate * wasted * passes / rate
-        return target.launch_seconds + np.maximum(moved, waves * serial) + threads * 1e-10
+        cached = max(1, len(_cached(unit)[0]))
+        held = np.where(c["cached"], chunks * c["vector"] * cached, 8) + 40
+        resident = np.maximum(1, np.minimum(2048, 65536 // np.minimum(held, 255)) // threads)
+        near = np.where(along, unit.operand(0).neighbours("fr"), True)
+        neighbours = np.where(near, np.where(along, c["lanes"] * c["vector"], c["rows"]) * size, size)
+        wasted = np.maximum(1.0, 32.0 / np.minimum(neighbours, 32))
+        passes = np.where(c["cached"], 1, stages)
+        issue = chunks * (read * (passes * len(anchor.ins) + len(anchor.outs)) + stages * c["vector"] * element)
+        parts = np.where(along, ceil_div(c["lanes"], 32), c["lanes"]) - 1
+        meet = np.where(along, np.log2(np.minimum(c["lanes"], 32)), 0) * tree + parts * part
+        issue = issue + (stages - 1) * meet + frame
+        together = np.minimum(resident, ceil_div(blocks, target.cores))
+        waves = np.maximum(1.0, blocks / (resident * target.cores))
+        cycles = issue * np.maximum(together * threads / 128.0, hide)
+        loads = passes * np.where(c["cached"], 1.0, chunks / 2.0) * latency
+        serial = waves * (np.maximum(cycles / clock(target), loads) + around)
+        moved = memory_seconds(problem, target) * wasted / use
+        crowd = np.maximum(moved, BLOCK_SECONDS * blocks)
+        return target.launch_seconds + np.maximum(crowd, serial) + threads * 1e-11
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         unit = rows_unit(problem, target, entry_name(problem, self.name, config))

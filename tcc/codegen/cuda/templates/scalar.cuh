@@ -40,11 +40,11 @@ template <class C> TCC_FN reg_of<C> imod(reg_of<C> a, reg_of<C> b) {
   return r != 0 && (r < 0) != (b < 0) ? iadd<C>(r, b) : r;
 }
 template <class C> TCC_FN reg_of<C> ishl(reg_of<C> a, reg_of<C> b) {
-  if (b >= C::bits) return 0;
+  if (b < 0 || b >= C::bits) return 0;
   return C::wrap(static_cast<unsigned long long>(a) << static_cast<unsigned>(b));
 }
 template <class C> TCC_FN reg_of<C> ishr(reg_of<C> a, reg_of<C> b) {
-  if (b >= C::bits) return 0;
+  if (b < 0 || b >= C::bits) return a < 0 ? C::wrap(-1) : 0;
   return C::wrap(a >> static_cast<unsigned>(b));
 }
 template <class C> TCC_FN reg_of<C> iabs(reg_of<C> a) { return a < 0 ? ineg<C>(a) : a; }

@@ -7,7 +7,7 @@ NCHW of pixels; groups are the batch).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tcc.codegen.cuda.templates.common import (
     Array,
     ceil_div,
     cheapest,
+    clock,
     free_extent,
     memory_seconds,
 )
@@ -92,29 +93,36 @@ class _Simt(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
+    weights: ClassVar[tuple[float, ...]] = (0.363, 4.98, 13.1, 16.2, 0.118, 38.4, 4.89, 1.5e-06)
+
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
-        v = sizes(problem, target)
-        c = configs
+        # Cycles of a warp: an FMA, a read from shared memory, a read of a tile, the same through a window, a value put
+        # into shared memory, a step; how many warps a scheduler needs to issue every cycle; seconds around the steps.
+        fma, read, fetch, windowed, put, step, hide, around = self.weights
+        v, c = sizes(problem, target), configs
         wide = problem.anchor.attrs["acc"].bytes // 4
         threads = threads_of(c)
-        steps = ceil_div(ceil_div(v.k, c["block_k"]), c["split_k"])
+        area = c["thread_m"] * c["thread_n"]
+        tile_a, tile_b = c["block_m"] * c["block_k"] / threads, c["block_n"] * c["block_k"] / threads
+        loads = tile_a / v.a.width + tile_b / v.b.width
+        guards = sum(bool(v.unit.operand(s.operands[0]).guards) for s in (v.a, v.b))
+        quads = ceil_div(c["thread_m"], 4) + ceil_div(c["thread_n"], 4)
+        issue = c["block_k"] * (fma * area * (1 if wide == 1 else 6) + read * quads * wide)
+        issue = issue + loads * (fetch + guards * windowed) + (tile_a + tile_b) * put + step
+        held = np.minimum(area * wide + 40 + staged_of(c) * wide, 255)
+        resident = np.minimum(2048 // threads, target.shared_bytes // shared_of(c, problem))
+        resident = np.maximum(1, np.minimum(resident, 65536 // (threads * held)))
         blocks = ceil_div(v.m, c["block_m"]) * ceil_div(v.n, c["block_n"]) * v.batch * c["split_k"]
-        # A step reads thread_m + thread_n values from shared memory for thread_m × thread_n FMAs.
-        area, rim = c["thread_m"] * c["thread_n"], c["thread_m"] + c["thread_n"]
-        efficiency = 0.9 * area / (area + 1.1 * rim)
-        step_seconds = 2.0 * c["block_m"] * c["block_n"] * c["block_k"] / (target.flop_rate / target.cores * efficiency)
-        step_seconds = step_seconds * (1 if wide == 1 else 4)
-        resident = np.minimum(1536 // threads, np.minimum(target.shared_bytes // shared_of(c, problem), 8))
-        resident = np.maximum(1, np.minimum(resident, 65536 // (threads * np.minimum(area * wide + 40, 255))))
+        steps = ceil_div(ceil_div(v.k, c["block_k"]), c["split_k"])
         together = np.minimum(resident, ceil_div(blocks, target.cores))
-        waves = ceil_div(blocks, target.cores * resident)
-        latency = 6e-7 + 2.5e-8 * c["block_k"]
-        seconds = waves * (steps * np.maximum(latency, together * step_seconds) + 2e-6)
+        warps = together * threads / 128.0
+        waves = np.maximum(ceil_div(blocks, target.cores * resident), blocks / (target.cores * resident))
+        seconds = waves * (steps * issue * np.maximum(warps, hide) / clock(target) + around)
         l2 = blocks * steps * (c["block_m"] + c["block_n"]) * c["block_k"] * v.unit.operand(0).dtype.bytes
         seconds = np.maximum(seconds, l2 / (2.0 * target.memory_rate))
         partial = np.where(
             c["split_k"] > 1,
-            2.0 * c["split_k"] * v.batch * v.m * v.n * 4 / target.memory_rate + 2 * target.launch_seconds,
+            2.0 * c["split_k"] * v.batch * v.m * v.n * 4 / target.memory_rate + target.launch_seconds + 8e-7,
             0.0,
         )
         return target.launch_seconds + np.maximum(seconds, memory_seconds(problem, target)) + partial
@@ -139,7 +147,7 @@ def emit_tiled(view: View, config: Config) -> Emitted:
         SPLIT=split, VA=va, VB=vb, VE=ve, A_ALONG_K=view.a.along_k, B_ALONG_K=view.b.along_k,
         Acc=f"tcc::{view.acc.name}",
     )  # fmt: skip
-    unit.macro(TCC_SPLIT=split)
+    unit.macro(TCC_SPLIT=split, TCC_CLUSTER=0)
     tiles = ceil_div(view.m, bm) * ceil_div(view.n, bn) * view.batch
     if split > 1:
         unit.workspace(view.acc, split * view.batch * view.m * view.n)

@@ -78,10 +78,8 @@ TCC_FN void sum_block(Value (&acc)[M][NW], int x, int y) {
 extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
   TCC_ARGS;
   const int x = K_FASTEST ? threadIdx.x / TY : threadIdx.x % TX, y = K_FASTEST ? threadIdx.x % TY : threadIdx.x / TX;
-  int place = blockIdx.x;
-  const int n = (place % TILES_N * TX + x) * NW;
-  place /= TILES_N;
-  const int split = place % SPLIT, batch = place / SPLIT;
+  const int split = blockIdx.x % SPLIT, place = blockIdx.x / SPLIT;
+  const int n = (place % TILES_N * TX + x) * NW, batch = place / TILES_N;
   const int first = static_cast<int>(static_cast<long long>(split) * STEPS / SPLIT) * STEP;
   int last = static_cast<int>(static_cast<long long>(split + 1) * STEPS / SPLIT) * STEP;
   if (last > K) last = K;
@@ -97,6 +95,24 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
     for (int k = first + y * KW; k < last; k += STEP) gemv_step(args, batch, n, k, acc);
   }
   sum_block(acc, x, y);
+#if TCC_CLUSTER
+  __shared__ Value cluster_parts[M][NW][TX];
+  if (y == 0)
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int j = 0; j < NW; ++j) cluster_parts[m][j][x] = acc[m][j];
+  tcc::cluster_sync();
+  if (split == 0 && y == 0)
+#pragma unroll
+    for (int s = 1; s < SPLIT; ++s)
+#pragma unroll
+      for (int m = 0; m < M; ++m)
+#pragma unroll
+        for (int j = 0; j < NW; ++j) acc[m][j] = plus(acc[m][j], tcc::read_cluster(&cluster_parts[m][j][x], s));
+  tcc::cluster_sync();  // a block's shared memory stays while others read it
+  if (split != 0) return;
+#endif
   if (y != 0) return;
 #pragma unroll
   for (int m = 0; m < M; ++m)

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tcc.codegen.cuda.templates.common import ceil_div, cheapest, free_extent, memory_seconds
+from tcc.codegen.cuda.templates.common import (
+    BLOCK_SECONDS,
+    ceil_div,
+    cheapest,
+    clock,
+    clusters,
+    free_extent,
+    memory_seconds,
+)
 from tcc.codegen.cuda.templates.contraction import View
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
 from tcc.ir.kernel import Contraction, Func
@@ -94,26 +102,38 @@ class SimtGemv(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
+    weights: ClassVar[tuple[float, ...]] = (0.435, 7.09, 15.6, 0.375, 3.49e-07, 9.45e-07, 0.878, 6.08e-07)
+
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        # Cycles of a warp: an FMA with its conversions, a load, the same through a window; how many warps a scheduler
+        # needs to issue every cycle; seconds of a block, of a second kernel; use of the L2's rate; latency of a load.
+        fma, load, windowed, hide, around, second, use, latency = self.weights
         v, c = skinny_view(problem, target), configs
-        size = v.unit.operand(v.b.operands[0]).dtype.bytes
+        matrix = v.unit.operand(v.b.operands[0])
+        size = matrix.dtype.bytes
         columns = c["columns"] if v.b.along_k else c["vector"]
         places = c["vector"] if v.b.along_k else np.ones_like(c["vector"])
         threads = c["tx"] * c["ty"]
         blocks = ceil_div(v.n, c["tx"] * columns) * v.batch * c["split_k"]
         steps = ceil_div(v.k, c["ty"] * places * c["split_k"])
-        running = np.minimum(blocks * threads, 1536.0 * target.cores)
-        unroll = np.where(columns * places >= 16, 2.0, 4.0)
-        rate = np.minimum(target.memory_rate, running * columns * places * size * unroll / 9e-7)
+        guards = sum(bool(v.unit.operand(s.operands[0]).guards) for s in (v.a, v.b))
+        reads = np.where(v.b.along_k, c["columns"], 1) + v.m
+        issue = steps * (v.m * columns * places * fma * 1.5 + reads * (load + guards * windowed))
+        issue = issue + v.m * columns * (np.log2(np.maximum(c["ty"], 1)) * 6.0 + 20.0)
+        resident = np.maximum(1, 1536 // threads)
+        together = np.minimum(resident, ceil_div(blocks, target.cores))
+        waves = np.maximum(1.0, blocks / (resident * target.cores))
+        unroll = np.where(columns * places >= 16, 2.0, np.where(columns * places >= 4, 4.0, 8.0))
+        serial = np.maximum(
+            issue * np.maximum(together * threads / 128.0, hide) / clock(target), steps / unroll * latency
+        )
         neighbours = (c["ty"] if v.b.along_k else c["tx"]) * c["vector"] * size
         wasted = np.maximum(1.0, 32.0 / neighbours)
-        idle = np.minimum(1.0, v.n / (c["tx"] * columns)) * np.minimum(1.0, v.k / (c["ty"] * places))
-        waves = np.ceil(blocks * threads / (1536.0 * target.cores))
-        issue = steps * (v.m * columns * places * 1.2 + 12.0) * 1.2e-9 * np.maximum(1.0, threads / 128.0)
-        serial = waves * (np.maximum(steps / unroll * 5e-7, issue) + 1.2e-6 + v.m * np.log2(c["ty"]) * 2e-8)
-        moved = memory_seconds(problem, target) * target.memory_rate * wasted / rate / idle
-        finish = np.where(c["split_k"] > 1, target.launch_seconds + 1.2e-6 + c["split_k"] * 2e-8, 0.0)
-        return target.launch_seconds + np.maximum(moved, serial) + finish
+        traffic = memory_seconds(problem, target) * wasted / use
+        grouped = np.array([clusters(int(n), v.acc.bytes, target) for n in c["split_k"]])
+        finish = np.where(grouped, 0.4, 1.0) * np.where(c["split_k"] > 1, second, 0.0)
+        crowd = np.maximum(traffic, BLOCK_SECONDS * blocks)
+        return target.launch_seconds + np.maximum(crowd, waves * serial + around) + finish
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         view = skinny_view(problem, target, entry_name(problem, self.name, config))
@@ -130,17 +150,20 @@ class SimtGemv(Template):
             SPLIT=c["split_k"], K_FASTEST=fast, Acc=f"tcc::{view.acc.name}",
         )  # fmt: skip
         split = c["split_k"]
-        unit.macro(TCC_SPLIT=split, TCC_K_FASTEST=int(fast))
-        if split > 1:
+        cluster = clusters(split, view.acc.bytes, target)
+        unit.macro(TCC_SPLIT=split, TCC_CLUSTER=int(cluster), TCC_K_FASTEST=int(fast))
+        apart = split > 1 and not cluster
+        if apart:
             unit.workspace(view.acc, split * view.batch * view.m * view.n)
         grid = ceil_div(view.n, c["tx"] * nw) * view.batch * split
         threads = c["tx"] * c["ty"]
-        launches = [unit.launch((grid, 1, 1), threads, writes_results=split == 1, writes_work=split > 1)]
-        if split > 1:
+        size = (split, 1, 1) if cluster else None
+        launches = [unit.launch((grid, 1, 1), threads, writes_results=not apart, writes_work=apart, cluster=size)]
+        if apart:
             groups = ceil_div(view.batch * view.m * view.n, ve)
             launches.append(unit.launch((ceil_div(groups, 256), 1, 1), 256, entry=f"{unit.entry}_finish"))
         return unit.emitted(
-            unit.source("split_k.cuh", "simt_gemv.cuh"),
+            unit.source("split_k.cuh", "simt_gemv.cuh", headers=["cluster.cuh"]),
             launches,
             instruction="FMA",
             grid=grid,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a contraction whose K is split over SPLIT blocks: partial sums go to the workspace w0, and a second kernel adds
-// them in order, so the result does not depend on timing. With SPLIT 1 the epilogue follows at once.
+// The end of a contraction whose K is split over SPLIT blocks: partial sums go to the workspace w0, and a second kernel
+// adds them in order, so the result does not depend on timing. With SPLIT 1, or where a cluster has added them
+// (TCC_CLUSTER), the epilogue follows at once.
 TCC_FN void tcc_finish_or_keep(const Args& args, int split, int batch, int m, int n, const Acc::reg (&acc)[VE]) {
-#if TCC_SPLIT > 1
+#if TCC_SPLIT > 1 && !TCC_CLUSTER
   const long long at = ((static_cast<long long>(split) * BATCH + batch) * M + m) * N + n;
   tcc::write_vector<Acc, VE>(args.w0 + at, acc);
 #else
@@ -10,7 +11,7 @@ TCC_FN void tcc_finish_or_keep(const Args& args, int split, int batch, int m, in
 #endif
 }
 
-#if TCC_SPLIT > 1
+#if TCC_SPLIT > 1 && !TCC_CLUSTER
 extern "C" __global__ void __launch_bounds__(256) TCC_ENTRY_FINISH(TCC_PARAMS) {
   TCC_ARGS;
   TCC_PDL_LAUNCH();
