@@ -228,7 +228,10 @@ class Access:
             return self._load_scalar(e, point)
         mine, rest = split(self.where.offset, varying)
         base = memory.address(e, self.pointer, self._scalar(e, rest, point), self.dtype)
-        mask = e.both(self._condition(e, point), True if point.mask is None else point.mask)
+        condition = self._condition(e, point)
+        if point.mask is None and not isinstance(condition, bool) and lanes_of(condition.type) == 1:
+            return self._load_if(e, point, condition)
+        mask = e.both(condition, True if point.mask is None else point.mask)
         if mask is False:
             return self._fill
         whole = isinstance(mask, bool)
@@ -245,6 +248,21 @@ class Access:
             return self._load_strided(e, point, base, step)
         offsets = self._vector(e, mine, point)
         return memory.gather(e, base, offsets, self.dtype, None if whole else mask, fill)
+
+    def _load_if(self, e: Emitter, point: Point, condition: Any) -> Val:
+        """A vector that is in range as a whole or not at all: read under a branch."""
+        bare = Access(self.pointer, replace(self.where, guards=(), zero=()))
+        with e.either(condition) as (then, otherwise):
+            with then:
+                value = bare.load(e, point)
+                here = e.b.block
+            with otherwise:
+                fill = e.splat(self._fill.ir, point.lanes)
+                there = e.b.block
+        phi = e.b.phi(value.ir.type)
+        phi.add_incoming(value.ir, here)
+        phi.add_incoming(fill, there)
+        return Val(self.dtype, phi, value.exact)
 
     def _load_strided(self, e: Emitter, point: Point, base: Any, step: int) -> Val:
         """Every step-th element, from whole vectors that end with the last one needed."""
