@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Work = Sequence[tuple["Problem", list[Candidate]]]
 
-BATCH = 24
-"""Candidates compiled before they are timed together."""
+FIRST_BATCH, BATCH = 8, 24
+"""Candidates compiled before they are timed together; few at first, so that there is something soon."""
 ROTATE_LIMIT = 64 << 20
 QUICK_ROUNDS, MORE_ROUNDS, LAST_ROUNDS = 3, 6, 12
 CLOSE, CLOSER = 1.25, 1.06
@@ -48,7 +48,7 @@ class Built:
 
 @dataclass
 class _Batch:
-    work: list[tuple[Problem, Case, list[Future[Built]]]]
+    work: list[tuple[Problem, Case, list[Future[Built | None]]]]
 
 
 class Measurer:
@@ -66,6 +66,7 @@ class Measurer:
         self.rotate = min(weights, ROTATE_LIMIT)
         self.trial_seconds = trial_seconds
         self.bench = Bench(trial_seconds)
+        self._deadline = float("inf")
         # One thread more than cores: while it writes the text of a kernel, LLVM's workers have others to compile.
         self._pool = ThreadPoolExecutor(threads() + (not target.is_cuda))
 
@@ -77,8 +78,10 @@ class Measurer:
         self.bench.close()
 
     def measure(self, work: Work, deadline: float) -> None:
-        """Measure the candidates of each problem in order, until `deadline` by the monotonic clock."""
+        """Measure the candidates of each problem in order, until `deadline` by the monotonic clock; what is under way
+        then is finished, and the rest left."""
         self.progress.plan(sum(len(c) for _, c in work))
+        self._deadline = deadline
         batches = list(_batches(work))
         started: list[_Batch] = []
         ahead = 2 if self.target.is_cuda else 1
@@ -92,7 +95,9 @@ class Measurer:
                 for _, _, futures in batch.work:
                     for f in futures:
                         f.result()
-            for p, case, futures in batch.work:
+            for n, (p, case, futures) in enumerate(batch.work):
+                if n and time.monotonic() >= deadline:
+                    break
                 self.records.add(self._rows(p, case, futures))
         for left in started:
             for _, _, futures in left.work:
@@ -100,13 +105,15 @@ class Measurer:
                     f.cancel()
 
     def _start(self, batch: Work) -> _Batch:
-        work: list[tuple[Problem, Case, list[Future[Built]]]] = []
+        work: list[tuple[Problem, Case, list[Future[Built | None]]]] = []
         for p, candidates in batch:
             case = make_case(p.func)
             work.append((p, case, [self._pool.submit(self._build, case, c) for c in candidates]))
         return _Batch(work)
 
-    def _build(self, case: Case, c: Candidate) -> Built:
+    def _build(self, case: Case, c: Candidate) -> Built | None:
+        if time.monotonic() >= self._deadline:
+            return None
         try:
             return Built(c, build_trial(case, c, self.target))
         except TccError as e:
@@ -114,7 +121,7 @@ class Measurer:
         except Exception as e:  # whatever a template does wrong costs only this candidate, and is on record
             return Built(c, None, f"{type(e).__name__}: {e}")
 
-    def _rows(self, p: Problem, case: Case, futures: Sequence[Future[Built]]) -> list[Row]:
+    def _rows(self, p: Problem, case: Case, futures: Sequence[Future[Built | None]]) -> list[Row]:
         """Check and time the candidates of one problem."""
         self.bench.trial_seconds = self.trial_seconds + 100 * min(p.listing.best.cost, 1.0)
         self.bench.start_problem(case, self.rotate)
@@ -123,6 +130,8 @@ class Measurer:
         once: dict[int, float] = {}
         for number, future in enumerate(futures):
             built = future.result()
+            if built is None:
+                continue
             verdict = Verdict("compile-error", built.message)
             if built.trial is not None:
                 verdict = self.bench.trial(number, built.trial)
@@ -177,12 +186,12 @@ class Measurer:
 
 def _batches(work: Work) -> Iterator[Work]:
     batch: list[tuple[Problem, list[Candidate]]] = []
-    count = 0
+    count, most = 0, FIRST_BATCH
     for item in work:
         batch.append(item)
         count += len(item[1])
-        if count >= BATCH:
+        if count >= most:
             yield batch
-            batch, count = [], 0
+            batch, count, most = [], 0, BATCH
     if batch:
         yield batch

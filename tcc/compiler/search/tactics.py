@@ -3,8 +3,8 @@
 
     {"Conv_12": {"template": "llvm.conv", "config": {...}}, "9f3a…": {"template": "llvm.naive"}}
 
-Parameters that are not given are those of the template's default. A choice for a node is one for its problem, and so
-for every layer that has the same.
+Parameters that are not given are those of the template's default. A node may have become several kernels: the choice
+holds for those whose anchor the template is for, and so for every layer that has the same problem.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def read_tactics(path: Path | None, problems: Sequence[Problem], target: Target)
         hits = [p for p in problems if _names(p, name)]
         if not hits:
             raise InputError(f"{path}: {name} is no kernel, ONNX node or problem of this model")
-        for p in hits:
+        fits = [p for p in hits if any(t.name == row["template"] for t, _ in candidates(p.func, target))]
+        for p in fits or hits:
             c = _forced(p, row, target, str(path))
             if p.key in out and out[p.key].key != c.key:
                 raise InputError(f"{path}: {name} asks for {c.label} where another row asks for {out[p.key].label}")
