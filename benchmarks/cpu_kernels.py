@@ -293,6 +293,19 @@ def _buffer(nbytes: int) -> np.ndarray[Any, Any]:
     return raw[start : start + nbytes]
 
 
+_MEMORY: list[np.ndarray[Any, Any]] = []
+
+
+def _arena(nbytes: int) -> np.ndarray[Any, Any]:
+    """Memory full of ordinary numbers, shared by all kernels: only the speed of what they compute matters."""
+    if not _MEMORY or _MEMORY[0].size < nbytes:
+        _MEMORY[:] = [_buffer(nbytes)]
+        block = np.random.default_rng(0).standard_normal(1 << 18, np.float32)
+        whole = _MEMORY[0].view(np.float32)
+        whole[...] = np.resize(block, whole.size)
+    return _MEMORY[0]
+
+
 class Kernel:
     """A compiled kernel with buffers to run on."""
 
@@ -306,13 +319,14 @@ class Kernel:
             shape = packed[i].shape if i in packed else t.static_shape
             sizes.append(max(64, int(np.prod(shape, dtype=np.int64)) * t.dtype.bytes))  # pyright: ignore
         sizes += [max(64, int(w.bytes)) for w in emitted.workspaces]  # pyright: ignore[reportArgumentType]
-        self.sets = max(1, min(64, cold // sum(sizes)))
-        rng = np.random.default_rng(0)
-        self.buffers = [[_buffer(size) for size in sizes] for _ in range(self.sets)]
-        for group in self.buffers:
-            for raw in group:
-                raw.view(np.float32)[...] = rng.standard_normal(raw.size // 4, np.float32)
-        self.slots = [(ctypes.c_int64 * len(sizes))(*(b.ctypes.data for b in group)) for group in self.buffers]
+        self.sets = max(1, min(64, cold // (sum(sizes) + 4096 * len(sizes))))
+        step = [-(-size // 4096) * 4096 for size in sizes]
+        self.memory = _arena(max(cold, sum(step)) + sum(step))
+        memory = self.memory.ctypes.data
+        self.slots: list[Any] = []
+        for i in range(self.sets):
+            starts = np.cumsum([i * sum(step) + memory, *step[:-1]])
+            self.slots.append((ctypes.c_int64 * len(sizes))(*starts.tolist()))
 
     def jobs(self, worker: int, workers: int) -> Any:
         rows: list[int] = []

@@ -4,8 +4,9 @@
 The right factor lies in panels of `n_tile` columns, [panel][depth][column]: constants are packed when the engine is
 built, other tensors by a launch of their own. Rows are cut into `m_parts` and panels into `n_parts`; a pair of parts is
 a task, and within it every panel is walked by all tiles of `m_tile` rows. `order` says which part varies slowest from
-task to task: workers take tasks in runs, so it decides what they share. With `copy`, the left factor is written out
-first, padding, prologue and conversions applied.
+task to task: workers take tasks in runs, so it decides what they share. While a tile is computed, `prefetch` brings in
+the next tile's rows and what the epilogue touches, or also a share of the next panel. With `copy`, the left factor is
+written out first, padding, prologue and conversions applied.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tcc.ir.kernel import Func
 from tcc.ir.targets import Target
 
 M_TILES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14]
-PARTS = [1, 2, 4, 8, 16, 32, 64]
+PARTS = [1, 2, 4, 8, 16, 32]
 
 
 def registers(target: Target) -> int:
@@ -38,16 +39,6 @@ def _fits(columns: Columns, problem: Func, target: Target) -> Any:
     lanes = make_plan(problem, target).lanes
     v = columns["n_tile"] // lanes
     return columns["m_tile"] * v + np.where(v == 1, 1, v + 1) <= registers(target)
-
-
-def _rows_exist(columns: Columns, problem: Func, target: Target) -> Any:
-    plan = make_plan(problem, target)
-    return columns["m_tile"] <= plan.row_count
-
-
-def _columns_exist(columns: Columns, problem: Func, target: Target) -> Any:
-    plan = make_plan(problem, target)
-    return columns["n_tile"] < plan.columns + plan.lanes
 
 
 def _parts_exist(columns: Columns, problem: Func, target: Target) -> Any:
@@ -62,16 +53,20 @@ def _order_matters(columns: Columns, problem: Func, target: Target) -> Any:
     return ~alone | (columns["order"] == "mn")
 
 
+def _next_exists(columns: Columns, problem: Func, target: Target) -> Any:
+    plan = make_plan(problem, target)
+    return (columns["prefetch"] != "all") | (plan.columns > columns["n_tile"])
+
+
 class ContractionTiles(Template):
     """Base of the templates; subclasses name the anchor."""
 
     kind: ClassVar[str] = "cpu"
     legal: ClassVar[Sequence[Constraint]] = (
         Constraint("registers", _fits, "the tile needs more vector registers than there are"),
-        Constraint("rows", _rows_exist, "the tile has more rows than the problem"),
-        Constraint("columns", _columns_exist, "the tile is a vector or more wider than the problem"),
         Constraint("parts", _parts_exist, "there are fewer tiles than parts"),
         Constraint("order", _order_matters, "the order of tasks only matters where both rows and columns are cut"),
+        Constraint("prefetch", _next_exists, "there is no next panel to prefetch"),
     )
 
     def accepts(self, problem: Func, target: Target) -> str | None:
@@ -79,13 +74,15 @@ class ContractionTiles(Template):
 
     def space_for(self, problem: Func, target: Target) -> Space:
         plan = make_plan(problem, target)
+        m_parts = [p for p in PARTS if p <= plan.row_count]
+        n_parts = [p for p in PARTS if p <= plan.panels(plan.lanes)]
         return Space(
-            m_tile=M_TILES,
-            n_tile=[v * plan.lanes for v in (1, 2, 3, 4)],
-            m_parts=PARTS,
-            n_parts=PARTS,
-            order=["mn", "nm"],
-            prefetch=[False, True] if plan.columns > 4 * plan.lanes else [False],
+            m_tile=[m for m in M_TILES if m <= plan.row_count],
+            n_tile=[v * plan.lanes for v in (1, 2, 3, 4) if (v - 1) * plan.lanes < plan.columns],
+            m_parts=m_parts,
+            n_parts=n_parts,
+            order=["mn", "nm"] if len(m_parts) > 1 and len(n_parts) > 1 else ["mn"],
+            prefetch=["none", "rows", "all"] if plan.columns > plan.lanes else ["none", "rows"],
             copy=[c for c, left in ((False, plan.direct), (True, plan.copy)) if left is not None],
         )
 
@@ -202,14 +199,15 @@ class _Tasks:
         whole, rest = divmod(plan.row_count, self.m)
         count = -(-plan.row_count // self.m)
         first, last = self._bounds(m_part, self.m_parts, count)
-        ahead = self._ahead(panel, -(-count // self.m_parts)) if self.prefetch else None
+        ahead = self._ahead(panel, -(-count // self.m_parts)) if self.prefetch == "all" else None
+        near = self.prefetch != "none"
         if whole:
             with e.loop(first, e.minimum(last, whole), name="tile", unroll=False) as t:
                 here = None if ahead is None else ahead(e.sub(t, first))
-                tile.run(e.mul(t, self.m), self.m, batch, column, panel, vectors, mask, here)
+                tile.run(e.mul(t, self.m), self.m, batch, column, panel, vectors, mask, here, near)
         if rest:
             with e.when(e.less(whole, last)):
-                tile.run(whole * self.m, rest, batch, column, panel, vectors, mask)
+                tile.run(whole * self.m, rest, batch, column, panel, vectors, mask, None, near)
 
     def _ahead(self, panel: Any, tiles: int) -> Callable[[Int], Ahead]:
         """What each of the tiles of a panel prefetches: its share of the panel after this one."""

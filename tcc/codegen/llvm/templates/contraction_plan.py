@@ -112,6 +112,11 @@ class Plan:
         uses = sum(v is anchor.operands[i] for v in anchor.operands)
         return self.problem.is_const(argument) and uses == 1 and not anchor.maps[i].zero
 
+    @property
+    def copy_left(self) -> Left | None:
+        """How the copy of the left factor is read."""
+        return None if self.copy is None else self.copy.left
+
     def panels(self, width: int) -> int:
         """Panels of `width` columns."""
         return -(-self.columns // width)

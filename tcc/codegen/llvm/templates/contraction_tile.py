@@ -117,16 +117,19 @@ class Tile:
 
     def run(
         self, row: Int, count: int, batch: Mapping[str, Int], column: Int, panel: Any, vectors: int, mask: Any,
-        ahead: Ahead | None = None,
+        ahead: Ahead | None = None, near: bool = False,
     ) -> None:  # fmt: skip
         """One tile: `count` rows from `row`, `vectors` vectors of columns from `column`; `mask`: the lanes of the last
-        vector that exist (None: all). `ahead`: what to prefetch meanwhile."""
+        vector that exist (None: all). `ahead`: what to prefetch meanwhile. `near`: also prefetch the next tile's rows
+        and what the epilogue will touch."""
         e, plan, how = self.e, self.plan, self.how
         lanes = plan.lanes
         zero = constant(vector(compute_type(plan.acc), lanes), 0)
         sums = [[e.var(zero) for _ in range(vectors)] for _ in range(count)]
         where = self.coordinates(row, count)
         rows = self._row_parts(batch, where)
+        if near:
+            self._fetch_epilogue(where, batch, column, vectors)
         with self._taps(list(how.taps.items()), {}) as taps:
             number = self._flat(taps, how.taps)
             base = address(e, panel, e.mul(number, how.run * self.pitch), plan.acc)
@@ -135,6 +138,8 @@ class Tile:
                 with e.loop(start, stop, step, name="k", unroll=False) as k:
                     if ahead is not None:
                         self._fetch(ahead, e.add(e.mul(number, how.run), k), step)
+                    if near and how.uniform is not None and step == UNROLL:
+                        self._fetch_rows(pointers[0], k, count)
                     for i in range(step):
                         self._step(sums, pointers, base, e.add(k, i))
         self.finish([[s.get() for s in line] for line in sums], where, row, batch, column, mask)
@@ -162,7 +167,39 @@ class Tile:
         first = e.mul(done, ahead.bytes_a_step)
         for i in range(lines):
             at = e.b.gep(ahead.pointer, [e.i64(e.add(first, i * LINE))], source_etype=I8)
-            e.call("llvm.prefetch.p0", VOID, [at, I32(0), I32(2), I32(1)])
+            self._prefetch(at, 2)
+
+    def _prefetch(self, pointer: Any, level: int = 3, write: bool = False) -> None:
+        """level: 3 brings it to the first-level cache, 2 to the second."""
+        self.e.call("llvm.prefetch.p0", VOID, [pointer, I32(int(write)), I32(level), I32(1)])
+
+    def _fetch_rows(self, first: Any, k: Int, count: int) -> None:
+        """Prefetch the next tile's rows: a quarter of them at every fourth step, so each line of a row once."""
+        e, how, acc = self.e, self.how, self.plan.acc
+        assert how.uniform is not None
+        each = -(-count // 4)
+        turn = e.mod(e.floordiv(k, UNROLL, nonnegative=True), 4, nonnegative=True)
+        offset = e.add(e.mul(turn, each * how.uniform), e.mul(k, how.step))
+        base = address(e, first, e.add(offset, count * how.uniform), acc)
+        for i in range(each):
+            self._prefetch(address(e, base, i * how.uniform, acc), 3 if count * how.run * acc.bytes < 1 << 14 else 2)
+
+    def _fetch_epilogue(
+        self, where: Sequence[Mapping[str, Int]], batch: Mapping[str, Int], column: Int, vectors: int
+    ) -> None:
+        """Prefetch the elements of results, and of operands that vary along rows and columns."""
+        plan = self.plan
+        moving = {ROW, *plan.rows}
+        accesses = [(r, True) for r in self.results]
+        accesses += [(self.operands[i], False) for i in plan.extra if self.operands[i].where.symbols & moving]
+        for access, write in accesses:
+            if access.where.stride_along(plan.column) != 1 or access.where.indirect or access.where.is_guarded:
+                continue
+            step = max(1, LINE // (plan.lanes * access.dtype.bytes))
+            for at in where:
+                for j in range(0, vectors, step):
+                    point = Point({**batch, **at, plan.column: self.e.add(column, j * plan.lanes)})
+                    self._prefetch(access.place(self.e, point), 3, write)
 
     @contextmanager
     def _taps(self, taps: Sequence[tuple[str, int]], at: dict[str, Int]) -> Iterator[dict[str, Int]]:
