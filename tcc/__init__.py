@@ -4,6 +4,7 @@
     engine = tcc.compile("model.onnx", target="native", opt_level=3, shapes={"x": (8, 3, 224, 224)})
     outputs = engine({"x": x})
     engine = tcc.load("model.tcc")
+    outputs = tcc.backend.prepare(model).run([x])
 
 Nothing heavy is imported before one of these is used.
 """
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from tcc.errors import FailureError, InputError, TccError
 
 if TYPE_CHECKING:
+    from tcc import backend
     from tcc.compiler.api import compile
     from tcc.runtime import load
 
 __version__ = "0.1.0"
-__all__ = ["FailureError", "InputError", "TccError", "__version__", "compile", "load"]
+__all__ = ["FailureError", "InputError", "TccError", "__version__", "backend", "compile", "load"]
 
 _LAZY = {"compile": ("tcc.compiler.api", "compile"), "load": ("tcc.runtime", "load")}
 
@@ -27,6 +29,8 @@ _LAZY = {"compile": ("tcc.compiler.api", "compile"), "load": ("tcc.runtime", "lo
 def __getattr__(name: str) -> Any:
     import importlib
 
+    if name == "backend":
+        return importlib.import_module("tcc.backend")
     found = _LAZY.get(name)
     if found is None:
         raise AttributeError(f"module 'tcc' has no attribute {name!r}")
