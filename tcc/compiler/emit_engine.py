@@ -21,7 +21,7 @@ from tcc.ir.kernel.problem import kernel_key, kernels_of, problem_key
 from tcc.ir.module import ModuleOp
 from tcc.ir.resources import Array
 from tcc.ir.targets import Target
-from tcc.ir.types import DType, TensorType
+from tcc.ir.types import DType, TensorType, free_symbols
 from tcc.passes.kernel.storage import Storage, resolve, size_of
 
 Json = dict[str, Any]
@@ -108,7 +108,7 @@ class _Engine:
         content = EngineContent(
             model=self.name, target=dict(engine_target(self.target)), inputs=inputs, outputs=outputs,
             buffers=self.buffers, schedule=schedule, arena={"bytes": self.host.arena, "align": 256}, kernels=kernels,
-            report=self.report, files=files, weights=self.weights,
+            report=self.report, files=files, weights=self.weights, symbols=self.symbols(),
         )  # fmt: skip
         self.place_weights()
         if not self.target.is_cuda:
@@ -135,6 +135,11 @@ class _Engine:
         files["kernels/native.ll"] = text.encode()
         files["kernels/native.o"] = built.content
         content.native = {"source": "kernels/native.ll", "binary": "kernels/native.o"}
+
+    def symbols(self) -> list[Json]:
+        """Extents that host calls decide."""
+        found = sorted({s for op in self.host.walk() for r in op.results for s in free_symbols(r.type)})
+        return [{"name": s, "input": None, "axis": None, "min": 0, "max": None, "divisor": 1} for s in found]
 
     # Buffers.
 
@@ -164,7 +169,9 @@ class _Engine:
         for row in rows:
             v = row.pop("value")
             if "buffer" not in row:
-                row["buffer"] = self.buffer(v)
+                row["buffer"] = b = self.buffer(v)
+                if self.buffers[b]["space"] == "output":  # another output has it: the runtime copies this one
+                    row["buffer"] = self.view(b, 0, _tensor(v))
         return rows
 
     def places(self) -> dict[Value, tuple[str, int]]:
@@ -191,27 +198,33 @@ class _Engine:
         root = where.root
         place = self.places().get(root)
         offset = where.offset
-        size = _span(t)
+        if place is not None and place[0] == "pool":
+            base = self.add(("pool", root), {"space": "pool", **_shape(_tensor(root))})
+            return base if t == root.type else self.view(base, offset, t)
         if place is not None and place[0] == "arena":
             whole = _tensor(root)
             at = {"space": "arena", "offset": place[1], **_shape(whole), "bytes": size_of(root)}
             if offset == 0:
-                at |= {**_shape(t), "bytes": size}
-                return self.add(("arena", place[1], size, *_key(t)), at)
+                at |= _shape(t)
+                return self.add(("arena", place[1], at["bytes"], *_key(t)), at)
             base = self.add(("arena", place[1], at["bytes"], *_key(whole)), at)
-            row = {"space": "view", "of": base, "offset": offset, **_shape(t), "bytes": size}
-            return self.add(("view", base, offset, size, *_key(t)), row)
+            return self.view(base, offset, t)
         if place is not None:
             position = int(place[0].removeprefix("output"))
-            base, total = self.known["output", position], self.buffers[self.known["output", position]]["bytes"]
+            base = self.known["output", position]
             offset += place[1]
         else:
             position = self.host.body.block.args.index(root)  # type: ignore[arg-type]
-            base, total = self.known["input", position], self.buffers[self.known["input", position]]["bytes"]
-        if offset == 0 and size == total:
+            base = self.known["input", position]
+        whole = self.buffers[base]
+        if offset == 0 and _shape(t).items() <= whole.items():
             return base
-        row = {"space": "view", "of": base, "offset": offset, **_shape(t), "bytes": size}
-        return self.add(("view", base, offset, size, *_key(t)), row)
+        return self.view(base, offset, t)
+
+    def view(self, base: int, offset: int, t: TensorType) -> int:
+        """The id of a view of a buffer."""
+        row = {"space": "view", "of": base, "offset": offset, **_shape(t)}
+        return self.add(("view", base, offset, row["bytes"], *_key(t)), row)
 
     def weight(self, v: Value, array: Array, t: TensorType) -> int:
         digest = hashlib.sha256(f"{t.dtype.name}|".encode() + array.tobytes()).hexdigest()
@@ -331,7 +344,7 @@ def _dims(t: TensorType) -> list[Any]:
 
 
 def _shape(t: TensorType) -> Json:
-    return {"bytes": _span(t), "dtype": t.dtype.name, "shape": _dims(t)}
+    return {"bytes": _span(t) if t.is_static else to_json(t.nbytes), "dtype": t.dtype.name, "shape": _dims(t)}
 
 
 def _key(t: TensorType) -> tuple[Any, ...]:

@@ -163,24 +163,29 @@ class Xor(_Binary):
 
 @register
 class Shl(_Binary):
-    """a shifted left by b bits; 0 when b is at least the width."""
+    """a shifted left by b bits; 0 when b is negative or at least the width."""
 
     name = "arith.shl"
 
     def evaluate(self, *args: Array) -> Array:
         bits = element(self.y).bits
-        return wrap(np.where(args[1] >= bits, 0, args[0] << np.minimum(args[1], bits - 1)), element(self.y))
+        a, b = args
+        inside = (b >= 0) & (b < bits)
+        return wrap(np.where(inside, a << np.where(inside, b, 0), 0), element(self.y))
 
 
 @register
 class Shr(_Binary):
-    """a shifted right by b bits (arithmetic on signed integers); 0 when b is at least the width."""
+    """a shifted right by b bits (arithmetic on signed integers); where b is negative or at least the width, only the
+    sign is left: -1 for a negative a, else 0."""
 
     name = "arith.shr"
 
     def evaluate(self, *args: Array) -> Array:
         bits = element(self.y).bits
-        return wrap(np.where(args[1] >= bits, 0, args[0] >> np.minimum(args[1], bits - 1)), element(self.y))
+        a, b = args
+        inside = (b >= 0) & (b < bits)
+        return wrap(np.where(inside, a >> np.where(inside, b, 0), np.where(a < 0, -1, 0)), element(self.y))
 
 
 class _Unary(SameType):

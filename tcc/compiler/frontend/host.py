@@ -11,7 +11,7 @@ import onnx
 from onnx import shape_inference
 
 from tcc import reference
-from tcc.compiler.frontend.functions import type_proto
+from tcc.compiler.frontend.functions import bound_attributes, type_proto
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
@@ -72,7 +72,8 @@ def _result_types(n: Node) -> tuple[TensorType, ...]:
     # The reference function gives all outputs, so those without a name have types too, up to the last that has one.
     count = max((i + 1 for i, o in enumerate(n.proto.output) if o), default=0)
     del node.input[:], node.attribute[:], node.output[:]
-    node.attribute.extend(n.attributes.values())
+    # With the defaults written out: some inference functions of onnx take an absent attribute for 0.
+    node.attribute.extend(bound_attributes(onnx.FunctionProto(), n.attributes, schema).values())
     node.output.extend(f"o{i}" for i in range(count))
     types: dict[str, onnx.TypeProto] = {}
     data: dict[str, onnx.TensorProto] = {}

@@ -12,7 +12,7 @@ from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType
 from tcc.passes.base import Pass, PassContext, register_pass
-from tcc.passes.kernel.storage import Storage, is_planned, resolve, size_of
+from tcc.passes.kernel.storage import Storage, is_planned, is_static, resolve, size_of
 
 ALIGN = 256
 
@@ -29,7 +29,8 @@ class _Buffer:
 @dataclass(frozen=True)
 class PlanMemory(Pass):
     """Assigns arena offsets, largest tensor first, each at the lowest place free over its life (Pisarchyk & Lee, 2020,
-    greedy by size). Model outputs get the caller's memory. Workspaces live for their launch.
+    greedy by size). Model outputs get the caller's memory; what has an extent that data decide is allocated when it is
+    made. Workspaces live for their launch.
 
     before: `%1 = kernel.launch(%0) {callee = "k0"}`; after: the same with `plan.place = [["arena", 4096]]`, and
     `arena` (bytes) and `lower_bound` (most bytes alive at once) on the host function.
@@ -55,7 +56,7 @@ def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
     buffers: dict[Value, _Buffer] = {}
     for v, where in storage.items():
         root = where.root
-        if not is_planned(root) or root in outputs:
+        if not is_planned(root) or root in outputs or not is_static(root):
             continue
         made = v.defining_op
         assert made is not None
@@ -91,6 +92,8 @@ def _end(op: Op, order: dict[Op, int]) -> int:
 
 
 def _place(v: Value, where: Storage, outputs: dict[Value, int], buffers: dict[Value, _Buffer]) -> tuple[str, int]:
+    if not is_static(where.root):
+        return ("pool", 0)
     if where.root in outputs:
         return (f"output{outputs[where.root]}", where.offset)
     return ("arena", buffers[where.root].offset + where.offset)
@@ -104,6 +107,8 @@ def _outputs(host: Host, storage: dict[Value, Storage]) -> dict[Value, int]:
     for i, v in enumerate(returned.operands):
         where = storage[v]
         assert isinstance(v.type, TensorType)
+        if not is_static(v):
+            continue
         dense = v.type.strides is None and where.offset == 0 and size_of(v) == size_of(where.root)
         top = where.root.defining_op is not None and where.root.defining_op.parent is host.body.block
         if is_planned(where.root) and dense and top and where.root not in out:

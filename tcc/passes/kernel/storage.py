@@ -68,6 +68,12 @@ def is_planned(root: Value) -> bool:
     return not isinstance(root, BlockArgument) and not isinstance(root.defining_op, Constant | Pack)
 
 
+def is_static(v: Value) -> bool:
+    """Whether all extents of a tensor are known."""
+    assert isinstance(v.type, TensorType)
+    return v.type.is_static
+
+
 def size_of(v: Value) -> int:
     """Bytes of a dense tensor with known extents."""
     assert isinstance(v.type, TensorType)

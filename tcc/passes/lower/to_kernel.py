@@ -30,7 +30,7 @@ from tcc.ir.kernel import Constant as KernelConstant
 from tcc.ir.kernel import If as KernelIf
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import TensorType
+from tcc.ir.types import STRING, TensorType, free_symbols
 from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.lower import attention, contraction, reduction
 from tcc.passes.lower.group import LOWERINGS, Group
@@ -62,6 +62,8 @@ class LowerToKernel(Pass):
                 raise InputError(
                     f"the input {name} has the free dims {free}; bind them, for example with --shape {name}={example}"
                 )
+            if t.dtype is STRING:
+                raise InputError(f"the input {name} holds strings, and engines hold numbers: compute on codes of them")
         _Lowering(module, function, rewriter).run()
 
 
@@ -99,6 +101,7 @@ class _Lowering:
     def lower(self, op: Op, block: Block) -> None:
         """Append the host ops for one graph op."""
         assert isinstance(op, GraphOp)
+        _check_types(op)
         if isinstance(op, Constant):
             out: Sequence[Value] = [block.append(KernelConstant(value=op.value, result_types=[op.y.type])).y]
         elif isinstance(op, If):
@@ -217,6 +220,21 @@ class _Lowering:
         if spec.given is not None:
             made.attrs["kernel.given"] = spec.given
         return block.append(made).results
+
+
+def _check_types(op: GraphOp) -> None:
+    """InputError for strings, and for extents that data decide in what is no call on the host."""
+    where = f'{op.name} at "{", ".join(op.loc)}"'
+    for v in (*op.results, *op.operands):
+        if not isinstance(v.type, TensorType):
+            raise InputError(f"{where} has a value of type {v.type}, and engines hold tensors only")
+        if v.type.dtype is STRING:
+            raise InputError(f"{where} works on strings, and engines hold numbers only")
+        if not v.type.is_static and op.name not in SPECS and not isinstance(op, Reshape):
+            dims = ", ".join(sorted(free_symbols(v.type)))
+            raise InputError(
+                f"{where} works on a tensor whose extent {dims} only the data decide, and kernels need known extents"
+            )
 
 
 def wrap(op: GraphOp) -> Fused:

@@ -11,7 +11,7 @@ from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
-from tcc.ir.types import BOOL, F32, F64
+from tcc.ir.types import BOOL, F8E8M0, F32, F64, I64, DType
 
 _BINARY: dict[str, type[Op]] = {
     "Add": graph.Add,
@@ -144,12 +144,22 @@ def cast_like(n: Node) -> Value:
     return _convert(n, n.input(0), n.dtype(n.input(1)))
 
 
-def _convert(n: Node, x: Value, to: object) -> Value:
+def _convert(n: Node, x: Value, to: DType) -> Value:
     if n.dtype(x) == to:
         return x
-    if n.attr("round_mode", "up") != "up":
-        raise InputError(f"its round_mode {n.attr('round_mode')} is not supported; only up is")
-    return n.op(graph.Cast, x, to=to, saturate=n.flag("saturate", True))
+    mode = n.attr("round_mode", "up")
+    if mode not in ("up", "down", "nearest"):
+        raise InputError(f"its round_mode is {mode}, and up, down and nearest are the choices")
+    saturate = n.flag("saturate", True)
+    if to is F8E8M0 or (to.is_float and to.bits <= 8 and not saturate):
+        # Kernels round to the nearest and clamp to the largest finite value.
+        options = {"to": to, "saturate": int(saturate), "round_mode": mode}
+        types = (graph.dense(n.shape(x), to),)
+        return n.op(graph.Host, [x], function="cast", attributes=options, given=(1,), types=types)
+    if to.is_int and to.bits < 8 and n.dtype(x).is_float:
+        # The low bits of the integer, not the nearest of the few that there are.
+        x = n.cast(x, I64)
+    return n.op(graph.Cast, x, to=to)
 
 
 @onnx_op("Clip")
