@@ -31,13 +31,9 @@ def parser() -> ArgumentParser:
     from tcc.compiler.cli.opt import add_pass_options
     from tcc.compiler.phases.pipelines import PHASES
 
-    p = ArgumentParser(
-        prog="tcc", description="Compile an ONNX model into one engine of kernels chosen by timing."
-    )
+    p = ArgumentParser(prog="tcc", description="Compile an ONNX model into one engine of kernels chosen by timing.")
     p.add_argument("model", help="the ONNX model; with --compile-from, IR text")
-    p.add_argument(
-        "-o", "--output", metavar="FILE", help="where to write (default: MODEL.tcc; text to stdout)"
-    )
+    p.add_argument("-o", "--output", metavar="FILE", help="where to write (default: MODEL.tcc; text to stdout)")
     for level in range(4):
         p.add_argument(f"-O{level}", dest="opt_level", action="store_const", const=level, help=argparse.SUPPRESS)
     p.add_argument("-O", dest="opt_level", type=int, metavar="N", help="0: reference kernels; 1: fused, untimed "
