@@ -100,19 +100,25 @@ def _power_of_two(e: Emitter, n: Any) -> Any:
 
 def exp(e: Emitter, x: Any) -> Any:
     """e^x."""
-    x = clamp(e, x, -104.0, 89.0)
+    # Where the result rounds to 0, a 0 is put there: making it by underflow would cost an assist of the processor's.
+    tiny = e.b.fcmp_ordered("<", x, constant(x.type, -104.0))
+    x = clamp(e, e.b.select(tiny, constant(x.type, 0.0), x), None, 89.0)
     if _has_scale(e, x):
-        return _exp_scaled(e, x)
-    n, r = _reduce_exp(e, x)
-    y = _exp_polynomial(e, r)
-    half = e.b.ashr(n, constant(n.type, 1))  # in two factors, as 2^n itself may be subnormal or too large
-    return e.b.fmul(e.b.fmul(y, _power_of_two(e, half)), _power_of_two(e, e.b.sub(n, half)))
+        y = _exp_scaled(e, x)
+    else:
+        n, r = _reduce_exp(e, x)
+        half = e.b.ashr(n, constant(n.type, 1))  # in two factors, as 2^n itself may be subnormal or too large
+        y = e.b.fmul(_exp_polynomial(e, r), _power_of_two(e, half))
+        y = e.b.fmul(y, _power_of_two(e, e.b.sub(n, half)))
+    return e.b.select(tiny, constant(x.type, 0.0), y)
 
 
 def exp_nonpositive(e: Emitter, x: Any) -> Any:
     """e^x for x ≤ 0 (-inf gives 0, NaN gives NaN), where results below 2^-126 may be 0: softmax's."""
     if _has_scale(e, x):
-        return _exp_scaled(e, clamp(e, x, -104.0, None))
+        # Results that are not normal numbers would cost an assist of the processor's each.
+        kept = e.b.fcmp_unordered(">=", x, constant(x.type, -87.3))
+        return _exp_scaled(e, clamp(e, x, -87.3, None), kept)
     below = e.b.fcmp_ordered("<", x, constant(x.type, -87.3))
     n, r = _reduce_exp(e, e.b.select(below, constant(x.type, -87.3), x))
     y = _exp_polynomial(e, r)
@@ -132,14 +138,15 @@ def _has_scale(e: Emitter, x: Any) -> bool:
     return "avx512" in e.target.features and lanes_of(x.type) == 16
 
 
-def _exp_scaled(e: Emitter, x: Any) -> Any:
-    """e^x for x that does not overflow 2^n's exponent: the instruction rounds subnormals and keeps NaN itself."""
+def _exp_scaled(e: Emitter, x: Any, kept: Any = None) -> Any:
+    """e^x for x that does not overflow 2^n's exponent: the instruction rounds subnormals and keeps NaN itself. Lanes
+    not `kept` give 0."""
     n = e.overloaded("rint", e.b.fmul(x, constant(x.type, _LOG2E)))
     r = e.fma(n, constant(x.type, -_LN2_HIGH), x)
     r = e.fma(n, constant(x.type, -_LN2_LOW), r)
     y = _exp_polynomial(e, r)
-    mask, current = I16(-1), I32(4)
-    return e.call("llvm.x86.avx512.mask.scalef.ps.512", x.type, [y, n, x, mask, current])
+    mask = I16(-1) if kept is None else e.b.bitcast(kept, I16)
+    return e.call("llvm.x86.avx512.mask.scalef.ps.512", x.type, [y, n, constant(x.type, 0.0), mask, I32(4)])
 
 
 def expm1(e: Emitter, x: Any) -> Any:

@@ -8,7 +8,7 @@ block of keys stay in the nearest cache; a later block with larger scores scales
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from tcc.codegen.llvm.emit import (
     F32,
     Access,
+    Address,
     Body,
     Int,
     KernelEmitter,
@@ -107,7 +108,8 @@ class AttentionBlocks(Template):
 
     def default(self, problem: Func, target: Target) -> Config | None:
         s = shape_of(problem)
-        vectors = min((1, 2), key=lambda v: (-(-s.m // (v * target.lanes)) * v, -v))
+        # Two vectors use a broadcast twice, which is worth a tenth of missing queries.
+        vectors = min((2, 1), key=lambda v: -(-s.m // (v * target.lanes)) * v * (1.0 if v == 2 else 1.1))
         wide = "avx512" in target.features
         rows = (8 if vectors == 2 else 16) if wide else (6 if vectors == 2 else 12)
         keys = 384 if s.n <= 384 else 192
@@ -136,7 +138,7 @@ class AttentionBlocks(Template):
 
 
 class _Writer:
-    """Emits the kernel."""
+    """Emits the kernel. Only the products are unrolled over the vectors of queries; all else loops over them."""
 
     def __init__(self, e: KernelEmitter, shape: Shape, vectors: int, rows: int, keys: int) -> None:
         self.e = e
@@ -151,6 +153,9 @@ class _Writer:
         assert isinstance(anchor, Attention)
         self.anchor = anchor
         self.type = vector(F32, self.lanes)
+        self.zero = constant(self.type, 0.0)
+        self.low = constant(self.type, float("-inf"))
+        self.has_tail = shape.m % self.block != 0
 
     def write(self) -> None:
         """One task a head and block of queries."""
@@ -161,229 +166,215 @@ class _Writer:
             self.queries = e.alloca(F32, s.k * self.block, align)
             self.scores = e.alloca(F32, self.keys * self.block, align)
             self.sums = e.alloca(F32, s.d * self.block, align)
+            self.tops, self.totals, self.scales, self.shifts = (e.alloca(F32, self.block, align) for _ in range(4))
             with e.tasks(body.first, body.last) as task:
                 *outer, block = e.unflatten(task, [*s.outer.values(), max(blocks, 1)])
                 point = Point({**dict(zip(s.outer, outer, strict=True)), "m": e.mul(block, self.block)})
                 self.task(body, point)
 
-    def slot(self, scratch: Any, row: Int, v: int) -> Any:
-        """Vector v of a row of scratch memory."""
-        return address(self.e, scratch, self.e.add(self.e.mul(row, self.block), v * self.lanes), ACC)
+    # Scratch memory: rows of `block` floats, one a query.
 
-    def read(self, scratch: Any, row: Int, v: int) -> Any:
-        return self.e.b.load(self.slot(scratch, row, v), typ=self.type, align=self.e.target.vector_bytes)
+    def read(self, scratch: Any, row: Int, v: Int) -> Any:
+        return self.e.b.load(self._slot(scratch, row, v), typ=self.type, align=self.e.target.vector_bytes)
 
-    def keep(self, value: Any, scratch: Any, row: Int, v: int) -> None:
-        self.e.b.store(value, self.slot(scratch, row, v), align=self.e.target.vector_bytes)
+    def keep(self, value: Any, scratch: Any, row: Int, v: Int) -> None:
+        self.e.b.store(value, self._slot(scratch, row, v), align=self.e.target.vector_bytes)
+
+    def _slot(self, scratch: Any, row: Int, v: Int) -> Any:
+        e = self.e
+        return address(e, scratch, e.add(e.mul(row, self.block), e.mul(v, self.lanes)), ACC)
+
+    def every(self) -> Any:
+        """The loop over the block's vectors of queries."""
+        return self.e.loop(0, self.vectors, name="vector", unroll=False)
+
+    def queries_at(self, point: Point, v: Int) -> Point:
+        """The point of vector v of the block, masked where queries may be missing."""
+        e = self.e
+        at = e.add(point.at["m"], e.mul(v, self.lanes))
+        mask = e.first_lanes(e.sub(self.s.m, at), self.lanes) if self.has_tail else None
+        return point.along("m", at, self.lanes, mask)
+
+    def row_of(self, point: Point, v: Int, lane: int) -> Int:
+        """The query of one lane; the last one there is in place of a missing one."""
+        e = self.e
+        at = e.add(point.at["m"], e.add(e.mul(v, self.lanes), lane))
+        return e.minimum(at, self.s.m - 1) if self.has_tail else at
 
     def task(self, body: Body, point: Point) -> None:
         """All keys for one block of queries."""
         e, s = self.e, self.s
-        whole: Any = True if s.m % self.block == 0 else e.less(e.add(point.at["m"], self.block - 1), s.m)
-        self._load_queries(body.operands[0], point, whole)
-        with e.loop(0, s.d, name="d", unroll=False) as d:
-            for v in range(self.vectors):
-                self.keep(constant(self.type, 0.0), self.sums, d, v)
-        tops = [e.var(constant(self.type, float("-inf"))) for _ in range(self.vectors)]
-        totals = [e.var(constant(self.type, 0.0)) for _ in range(self.vectors)]
+        self._load_queries(body.operands[0], point)
+        with self.every() as v:
+            with e.loop(0, s.d, name="d", unroll=False) as d:
+                self.keep(self.zero, self.sums, d, v)
+            self.keep(self.low, self.tops, 0, v)
+            self.keep(self.zero, self.totals, 0, v)
         with e.loop(0, s.n, self.keys, name="keys", unroll=False) as start:
-            stop = e.minimum(e.add(start, self.keys), s.n)
-            self._keys(body, point, start, stop, tops, totals)
-        inverse: list[Any] = []
-        for total in totals:
-            value = total.get()
-            empty = e.b.fcmp_ordered("==", value, constant(self.type, 0.0))
-            one = e.b.fdiv(constant(self.type, 1.0), value)
-            inverse.append(e.b.select(empty, constant(self.type, 0.0), one))
-        self._results(body, point, inverse, whole)
+            self._keys(body, point, start, e.minimum(e.add(start, self.keys), s.n))
+        self._results(body, point)
 
-    def _query_points(self, point: Point, whole: bool) -> list[Point]:
-        """The vectors of queries; unless the block is whole, with masks of those that exist."""
+    def square(self, access: Access, point: Point, v: Int) -> list[Val]:
+        """What lies at `lanes` queries × the next `lanes` elements from the point on, as vectors of queries."""
         e = self.e
-        out: list[Point] = []
-        for v in range(self.vectors):
-            at = e.add(point.at["m"], v * self.lanes)
-            mask = None if whole else e.first_lanes(e.sub(self.s.m, at), self.lanes)
-            out.append(point.along("m", at, self.lanes, mask))
-        return out
+        lines: list[Any] = []
+        for lane in range(self.lanes):
+            at = point.moved(m=self.row_of(point, v, lane))
+            lines.append(load_raw(e, access.place(e, at), access.dtype, self.lanes))
+        return [from_storage(e, x, access.dtype) for x in transpose(e, lines)]
 
-    def _load_queries(self, q: Access, point: Point, whole: Any) -> None:
+    def _load_queries(self, q: Access, point: Point) -> None:
         """The block of queries transposed: [k][query]."""
         e, s = self.e, self.s
-        direct = q.where.stride_along("k") == 1 and s.k >= self.lanes
-        tail = s.k - s.k % self.lanes if direct else 0
-
-        def gathered(first: int, masked: bool) -> None:
-            points = self._query_points(point, not masked)
-            with e.loop(first, s.k, name="k", unroll=False) as k:
-                for v, p in enumerate(points):
-                    value = spread(e, cast(e, q.load(e, p.moved(k=k)), ACC), self.lanes)
+        whole = s.k - s.k % self.lanes if q.where.stride_along("k") == 1 else 0
+        with self.every() as v:
+            if whole:
+                with e.loop(0, whole, self.lanes, name="k", unroll=False) as k:
+                    for j, value in enumerate(self.square(q, point.moved(k=k), v)):
+                        self.keep(cast(e, value, ACC).ir, self.queries, e.add(k, j), v)
+            if whole < s.k:
+                here = self.queries_at(point, v)
+                with e.loop(whole, s.k, name="k", unroll=False) as k:
+                    value = spread(e, cast(e, q.load(e, here.moved(k=k)), ACC), self.lanes)
                     self.keep(value.ir, self.queries, k, v)
-
-        def squares() -> None:
-            with e.loop(0, tail, self.lanes, name="k", unroll=False) as k:
-                for v in range(self.vectors):
-                    lines: list[Any] = []
-                    for j in range(self.lanes):
-                        at = point.moved(m=e.add(point.at["m"], v * self.lanes + j), k=k)
-                        lines.append(load_raw(e, q.place(e, at), q.dtype, self.lanes))
-                    for j, line in enumerate(transpose(e, lines)):
-                        value = cast(e, from_storage(e, line, q.dtype), ACC)
-                        self.keep(value.ir, self.queries, e.add(k, j), v)
-            if tail < s.k:
-                gathered(tail, False)
-
-        if not direct:
-            gathered(0, whole is not True)
-        elif whole is True:
-            squares()
-        else:
-            with e.either(whole) as (then, otherwise):
-                with then:
-                    squares()
-                with otherwise:
-                    gathered(0, True)
 
     def product(
         self,
         rows: int,
-        start: Int,
         stop: Int,
         broadcast: Callable[[Int, int], Any],
-        vectors: Callable[[Int, int], Any],
+        scratch: Any,
         first: Callable[[int, int], Any],
     ) -> list[list[Any]]:
-        """Σ_j broadcast(j, r) × vectors(j, v) + first(r, v) for all r < rows and v, in registers."""
+        """first(r, v) + Σ_j broadcast(j, r) × row j of scratch memory over j < stop, for all r < rows and v at once."""
         e = self.e
         totals = [[e.var(first(r, v)) for v in range(self.vectors)] for r in range(rows)]
-        with e.loop(start, stop, name="j", unroll=2) as j:
-            own = [vectors(j, v) for v in range(self.vectors)]
+        with e.loop(0, stop, name="j", unroll=2) as j:
+            own = [self.read(scratch, j, v) for v in range(self.vectors)]
             for r in range(rows):
                 scalar = e.splat(broadcast(j, r), self.lanes)
                 for v in range(self.vectors):
                     totals[r][v].set(e.fma(scalar, own[v], totals[r][v].get()))
         return [[t.get() for t in line] for line in totals]
 
-    def _keys(
-        self, body: Body, point: Point, start: Int, stop: Int, tops: Sequence[Var], totals: Sequence[Var]
-    ) -> None:
-        """One block of keys: scores and their maxima, weights and their sums, and the channels' sums."""
+    def _keys(self, body: Body, point: Point, start: Int, stop: Int) -> None:
+        """One block of keys: products and scores, weights and their sums, and the channels' sums."""
         e, s = self.e, self.s
-        masked = bool(s.m % self.block) and len(self.anchor.extra) > 0
-        points = self._query_points(point, not masked)
-        best = [e.var(t.get()) for t in tops]
         rest = s.n % self.rows
-        middle = e.add(start, e.mul(e.floordiv(e.sub(stop, start), self.rows, nonnegative=True), self.rows))
+        count = e.sub(stop, start)
+        middle = e.add(start, e.mul(e.floordiv(count, self.rows, nonnegative=True), self.rows))
         with e.loop(start, middle, self.rows, name="n", unroll=False) as n:
-            self._scores(body, points, start, n, self.rows, best)
+            self._dots(body.operands[1], point, start, n, self.rows)
         if rest:
             with e.when(e.less(middle, stop)):
-                self._scores(body, points, start, middle, rest, best)
-        scales: list[Any] = []
-        shifts: list[Any] = []
-        for top, b in zip(tops, best, strict=True):
-            new = b.get()
+                self._dots(body.operands[1], point, start, middle, rest)
+        with self.every() as v:
+            best = e.var(self.read(self.tops, 0, v))
+            self._scores(body, point, v, start, count, best)
+            new = best.get()
             # A query that has seen no key yet keeps -inf, but is shifted by 0: -inf - -inf is not a number.
-            none = e.b.fcmp_ordered("==", new, constant(self.type, float("-inf")))
-            shift = e.b.select(none, constant(self.type, 0.0), new)
-            scales.append(exp_nonpositive(e, e.b.fsub(top.get(), shift)))
-            shifts.append(shift)
-            top.set(new)
-        sums = [e.var(constant(self.type, 0.0)) for _ in range(self.vectors)]
-        with e.loop(0, e.sub(stop, start), name="n", unroll=2) as i:
-            for v in range(self.vectors):
-                weight = exp_nonpositive(e, e.b.fsub(self.read(self.scores, i, v), shifts[v]))
+            shift = e.b.select(e.b.fcmp_ordered("==", new, self.low), self.zero, new)
+            scale = exp_nonpositive(e, e.b.fsub(self.read(self.tops, 0, v), shift))
+            self.keep(new, self.tops, 0, v)
+            self.keep(scale, self.scales, 0, v)
+            total = e.var(e.b.fmul(self.read(self.totals, 0, v), scale))
+            with e.loop(0, count, name="n", unroll=4) as i:
+                weight = exp_nonpositive(e, e.b.fsub(self.read(self.scores, i, v), shift))
                 self.keep(weight, self.scores, i, v)
-                sums[v].set(e.b.fadd(sums[v].get(), weight))
-        for v in range(self.vectors):
-            totals[v].set(e.fma(totals[v].get(), scales[v], sums[v].get()))
+                total.set(e.b.fadd(total.get(), weight))
+            self.keep(total.get(), self.totals, 0, v)
         whole = s.d - s.d % self.rows
         with e.loop(0, whole, self.rows, name="d", unroll=False) as d:
-            self._channels(body, point, start, stop, d, self.rows, scales)
+            self._channels(body.operands[2], point, start, count, d, self.rows)
         if whole < s.d:
-            self._channels(body, point, start, stop, whole, s.d - whole, scales)
+            self._channels(body.operands[2], point, start, count, whole, s.d - whole)
 
-    def _scores(self, body: Body, points: Sequence[Point], start: Int, n: Int, rows: int, best: Sequence[Var]) -> None:
-        """The scores of keys n .. n + rows - 1, kept, and their maxima."""
-        e, s = self.e, self.s
-        k = body.operands[1]
-        here = Point(points[0].at)
+    def _dots(self, k: Access, point: Point, start: Int, n: Int, rows: int) -> None:
+        """The products of the queries with keys n .. n + rows - 1."""
+        e = self.e
 
         def broadcast(j: Int, r: int) -> Any:
-            return cast(e, k.load(e, here.moved(n=e.add(n, r), k=j)), ACC).ir
+            return cast(e, k.load(e, point.moved(n=e.add(n, r), k=j)), ACC).ir
 
-        zero = constant(self.type, 0.0)
-        dots = self.product(rows, 0, s.k, broadcast, lambda j, v: self.read(self.queries, j, v), lambda r, v: zero)
+        dots = self.product(rows, self.s.k, broadcast, self.queries, lambda r, v: self.zero)
         for r in range(rows):
-            row = e.add(n, r)
-            for v, p in enumerate(points):
-                at = p.moved(n=row)
-                extra = load_all(e, body.operands, at, range(3, len(body.operands)))
-                (score,) = emit_region(e, self.anchor.score, [Val(ACC, dots[r][v]), *extra], indices(e, at))
-                value = spread(e, score, self.lanes).ir
-                self.keep(value, self.scores, e.sub(row, start), v)
-                old = best[v].get()
-                best[v].set(e.b.select(e.b.fcmp_ordered(">", value, old), value, old))
+            for v in range(self.vectors):
+                self.keep(dots[r][v], self.scores, e.sub(e.add(n, r), start), v)
 
-    def _channels(
-        self, body: Body, point: Point, start: Int, stop: Int, d: Int, rows: int, scales: Sequence[Any]
-    ) -> None:
+    def _scores(self, body: Body, point: Point, v: Int, start: Int, count: Int, best: Var) -> None:
+        """The products made scores, and their maxima. Operands that are contiguous along keys are read in squares."""
+        e = self.e
+        here = self.queries_at(point, v)
+        extra = range(3, len(body.operands))
+        turned = [i for i in extra if self._turns(body.operands[i].where)]
+
+        def one(at: Point, i: Int, known: dict[int, Val]) -> None:
+            values = load_all(e, body.operands, at, extra, known)
+            dot = Val(ACC, self.read(self.scores, i, v))
+            (score,) = emit_region(e, self.anchor.score, [dot, *values], indices(e, at))
+            value = spread(e, score, self.lanes).ir
+            self.keep(value, self.scores, i, v)
+            old = best.get()
+            best.set(e.b.select(e.b.fcmp_ordered(">", value, old), value, old))
+
+        middle: Int = 0
+        if turned:
+            middle = e.mul(e.floordiv(count, self.lanes, nonnegative=True), self.lanes)
+            with e.loop(0, middle, self.lanes, name="square", unroll=False) as i:
+                at = point.moved(n=e.add(start, i))
+                squares = {t: self.square(body.operands[t], at, v) for t in turned}
+                for j in range(self.lanes):
+                    key = e.add(i, j)
+                    one(here.moved(n=e.add(start, key)), key, {t: values[j] for t, values in squares.items()})
+        with e.loop(middle, count, name="n", unroll=False) as i:
+            one(here.moved(n=e.add(start, i)), i, {})
+
+    def _turns(self, where: Address) -> bool:
+        """Whether an operand of the scores is contiguous along keys and strided along queries."""
+        if where.is_guarded or where.indirect or where.stride_along("n") != 1 or where.dtype.kind == "bool":
+            return False
+        return where.stride_along("m") not in (0, 1, None)
+
+    def _channels(self, values: Access, point: Point, start: Int, count: Int, d: Int, rows: int) -> None:
         """The weighted sums of channels d .. d + rows - 1 over a block of keys, added to those before."""
         e = self.e
-        values = body.operands[2]
 
         def broadcast(j: Int, r: int) -> Any:
             return cast(e, values.load(e, point.moved(n=e.add(start, j), d=e.add(d, r))), ACC).ir
 
-        made = self.product(
-            rows,
-            0,
-            e.sub(stop, start),
-            broadcast,
-            lambda j, v: self.read(self.scores, j, v),
-            lambda r, v: e.b.fmul(self.read(self.sums, e.add(d, r), v), scales[v]),
-        )
+        scales = [self.read(self.scales, 0, v) for v in range(self.vectors)]
+
+        def first(r: int, v: int) -> Any:
+            return e.b.fmul(self.read(self.sums, e.add(d, r), v), scales[v])
+
+        made = self.product(rows, count, broadcast, self.scores, first)
         for r in range(rows):
             for v in range(self.vectors):
                 self.keep(made[r][v], self.sums, e.add(d, r), v)
 
-    def _results(self, body: Body, point: Point, inverse: Sequence[Any], whole: Any) -> None:
+    def _results(self, body: Body, point: Point) -> None:
         """The block's results: transposed back where they are contiguous along channels."""
         e, s = self.e, self.s
         (out,) = body.results
-        direct = out.where.stride_along("d") == 1 and s.d >= self.lanes
-        tail = s.d - s.d % self.lanes if direct else 0
+        whole = s.d - s.d % self.lanes if out.where.stride_along("d") == 1 else 0
+        with self.every() as v:
+            total = self.read(self.totals, 0, v)
+            inverse = e.b.fdiv(constant(self.type, 1.0), total)
+            inverse = e.b.select(e.b.fcmp_ordered("==", total, self.zero), self.zero, inverse)
+            here = self.queries_at(point, v)
 
-        def value(p: Point, d: Int, v: int) -> Val:
-            mean = e.b.fmul(self.read(self.sums, d, v), inverse[v])
-            (made,) = emit_region(e, self.anchor.epilogue, [Val(ACC, mean)], indices(e, p.moved(d=d)))
-            return spread(e, made, self.lanes)
+            def value(d: Int, v: Int = v, here: Point = here, inverse: Any = inverse) -> Val:
+                mean = e.b.fmul(self.read(self.sums, d, v), inverse)
+                (made,) = emit_region(e, self.anchor.epilogue, [Val(ACC, mean)], indices(e, here.moved(d=d)))
+                return spread(e, made, self.lanes)
 
-        def scattered(first: int, masked: bool) -> None:
-            points = self._query_points(point, not masked)
-            with e.loop(first, s.d, name="d", unroll=False) as d:
-                for v, p in enumerate(points):
-                    out.store(e, p.moved(d=d), value(p, d, v))
-
-        def squares(masked: bool) -> None:
-            points = self._query_points(point, True)
-            with e.loop(0, tail, self.lanes, name="d", unroll=False) as d:
-                for v, p in enumerate(points):
-                    lines = [to_storage(e, value(p, e.add(d, j), v)) for j in range(self.lanes)]
+            if whole:
+                with e.loop(0, whole, self.lanes, name="d", unroll=False) as d:
+                    lines = [to_storage(e, value(e.add(d, j))) for j in range(self.lanes)]
                     for j, line in enumerate(transpose(e, lines)):
-                        row = e.add(point.at["m"], v * self.lanes + j)
-                        with e.when(e.less(row, s.m) if masked else True):
+                        row = e.add(point.at["m"], e.add(e.mul(v, self.lanes), j))
+                        with e.when(e.less(row, s.m) if self.has_tail else True):
                             e.b.store(line, out.place(e, point.moved(m=row, d=d)), align=out.dtype.bytes)
-            if tail < s.d:
-                scattered(tail, masked)
-
-        if not direct:
-            scattered(0, whole is not True)
-        elif whole is True:
-            squares(False)
-        else:
-            with e.either(whole) as (then, otherwise):
-                with then:
-                    squares(False)
-                with otherwise:
-                    squares(True)
+            if whole < s.d:
+                with e.loop(whole, s.d, name="d", unroll=False) as d:
+                    out.store(e, here.moved(d=d), value(d))
