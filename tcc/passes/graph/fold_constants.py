@@ -56,7 +56,7 @@ class FoldConstants(Pass):
         try:
             out = op.evaluate(*arrays_by_field(op, arrays))
         except (ValueError, IndexError, ZeroDivisionError, OverflowError) as e:
-            raise InputError(f'{op.name} at "{", ".join(op.loc)}" cannot be computed: {e}') from None
+            raise InputError(f'{op.name} at "{", ".join(op.loc)}" cannot be computed: {str(e).rstrip(".")}') from None
         values = [
             constant(rewriter, op, _typed(a, r.type), op.loc) for a, r in zip(out, op.results, strict=True)
         ]  # fmt: skip

@@ -15,8 +15,10 @@ from typing import cast
 from tcc.ir import arith
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Block, BlockArgument, Op, Region, Value
-from tcc.ir.expr import Binary, Dim, Sum, Sym, add, bounds, mod, mul, simplify
+from tcc.ir.expr import Binary, Dim, Sum, Sym, add, bounds, maximum, minimum, mod, mul, simplify
 from tcc.ir.graph import (
+    Cast,
+    Clip,
     Concat,
     Constant,
     Expand,
@@ -252,14 +254,29 @@ class Scalarizer:
 
     def _place(self, indices: Value, at: Index, extent: Dim, guarded: bool) -> Dim:
         """The place in a dim of that extent that `indices` name at an index; negative ones count from the end."""
-        chosen, access = self.trace(indices, at)
-        source = self.outer.get(chosen, chosen)
+        clips: list[Clip] = []
+        v = indices
+        while not self.is_input(v):
+            op = v.defining_op
+            assert is_place_arithmetic(op) or isinstance(op, VIEWS), f"indices through {op}"
+            if isinstance(op, Clip):
+                clips.append(op)
+            elif isinstance(op, VIEWS):
+                at = back_through(op, at, self.ranges)
+            v = op.operands[0]
+        access = IndexMap(at).simplify(self.ranges)
+        source = self.outer.get(v, v)
         n = self.accesses.find(source, IndexMap(access.results, 0) if guarded else access)
         self.arg(n)
+        place: Dim = Sym(f"${n}")
+        for clip in reversed(clips):
+            lo, hi = clip.attrs["lo"], clip.attrs["hi"]
+            place = place if lo is None else maximum(place, int(lo))
+            place = place if hi is None else minimum(place, int(hi))
         table = source.defining_op
         if isinstance(table, Constant) and (table.array().size == 0 or int(table.array().min()) >= 0):
-            return Sym(f"${n}")
-        return mod(Sym(f"${n}"), extent)
+            return place
+        return mod(place, extent)
 
     def trace(self, v: Value, index: Index) -> tuple[Value, IndexMap]:
         """The group input that v is a view of, and the index in it."""
@@ -315,6 +332,17 @@ class Scalarizer:
             total = term if total is None else self.s.add(total, term)
         assert total is not None
         return total if e.const == 0 else self.s.add(total, self.s.const(e.const, I64))
+
+
+def is_place_arithmetic(op: Op | None) -> bool:
+    """Whether an op on indices becomes a part of the index expression: clips of integers, and casts between integers
+    that hold every place."""
+    if isinstance(op, Clip):
+        return tensor_type(op.x).dtype.is_int
+    if not isinstance(op, Cast):
+        return False
+    before = tensor_type(op.x).dtype
+    return before.is_int and op.to.is_int and op.to.bits >= before.bits and (op.to.kind, before.kind) != ("uint", "int")
 
 
 def back_through(op: Op, index: Index, ranges: Mapping[str, tuple[int, int]]) -> Index:

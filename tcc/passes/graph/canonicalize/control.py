@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Branches whose condition is known, and types that are known better than before."""
+"""Branches whose condition is known, types that are known better than before, and what is left without a use."""
 
 from __future__ import annotations
 
@@ -46,4 +46,12 @@ def refine(op: Op, rewriter: Rewriter) -> bool:
     return changed
 
 
-PATTERNS["*"] = [refine]
+def unused(op: Op, rewriter: Rewriter) -> bool:
+    """Ops without uses go at once, so that they are no users of what they read."""
+    if not isinstance(op, GraphOp) or not op.pure or op.terminator or any(r.use_count for r in op.results):
+        return False
+    rewriter.erase(op)
+    return True
+
+
+PATTERNS["*"] = [unused, refine]

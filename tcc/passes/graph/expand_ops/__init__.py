@@ -11,10 +11,10 @@ from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.graph.common import blocks, functions
-from tcc.passes.graph.expand_ops import arrange, normalize, pools, resample, scans, strings
+from tcc.passes.graph.expand_ops import arrange, loops, normalize, pools, resample, scans, strings
 from tcc.passes.graph.expand_ops.table import EXPANSIONS
 
-assert arrange and normalize and pools and resample and scans and strings  # they fill EXPANSIONS
+assert arrange and loops and normalize and pools and resample and scans and strings  # they fill EXPANSIONS
 
 
 @register_pass
@@ -24,15 +24,16 @@ class ExpandOps(Pass):
 
     before: `%y = graph.resize(%x) {mode = "linear", ...}`; after: per axis, the sum of `graph.gather`s of x at constant
     positions times constant weights. Likewise batch normalisation (a multiplication and an addition), nearest resizes,
-    pads other than by a value, Lp pools, positions of extremes, short running sums, and dims that are numbers. An op
-    that stays for the host gets a remark.
+    pads other than by a value, Lp pools, positions of extremes, short running sums, loops of known trips, and dims that
+    are numbers. An op that stays for the host gets a remark.
     """
 
     name: ClassVar[str] = "expand-ops"
 
     def run(self, module: ModuleOp, rewriter: Rewriter, context: PassContext) -> None:
         for function in functions(module):
-            for block in list(blocks(function)):
+            # Inner blocks first: a loop is written out with its body expanded.
+            for block in reversed(list(blocks(function))):
                 for op in block.ops:
                     expansion = EXPANSIONS.get(op.name) or (strings.expand if strings.has_strings(op) else None)
                     if expansion is not None and isinstance(op, GraphOp):

@@ -86,6 +86,7 @@ def _group(p: Partition, cluster: Cluster, replaced: dict[Value, Value], rewrite
     block.append(Yield([values[r] for r in results]))
     fused = Fused(inputs, regions=[Region(block)], loc=union_loc(*(op.loc for op in members)))
     rewriter.append(p.block, fused)
+    rewriter.remark(fused, "fuse", "fused", ", ".join(op.name.removeprefix("graph.") for op in members))
     for old, new in zip(results, fused.results, strict=True):
         new.hint = old.hint
         replaced[old] = new

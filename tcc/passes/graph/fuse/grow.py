@@ -28,6 +28,8 @@ from tcc.passes.graph.fuse.rules import (
 
 MOST_READS = 32
 """How many times over a cluster may compute one of its ops at a point: taps of resizes multiply."""
+LARGE = 1 << 16
+"""Elements from which costly ops are computed once, by a kernel of their own, rather than in every pass over rows."""
 MOST_PARTS = 4
 """Concats of at most so many parts are read part by part."""
 
@@ -234,6 +236,8 @@ class Grower:
         if cluster.anchor is not None and op.name in COSTLY:
             if overlaps(cluster.anchor):
                 return f"{short(op)} would be computed for every window"
+            if cluster.anchor.category == "rows" and self._large(op):
+                return f"{short(op)} would be computed in every pass over a row"
             if reader is not cluster.anchor and self._grows(op, cluster):
                 return f"{short(op)} would be computed for every element that it broadcasts to"
         if cluster.anchor is not None and overlaps(cluster.anchor) and cluster.size > 4:
@@ -247,6 +251,11 @@ class Grower:
         sources = [v.defining_op for v in op.operands]
         made = [s for s in sources if s is not None and s in self.p.cluster_of]
         return len(sources) <= MOST_PARTS and not made
+
+    def _large(self, op: GraphOp) -> bool:
+        """Whether computing an op's result several times costs more than a kernel for it."""
+        size = tensor_type(op.results[0]).size
+        return isinstance(size, int) and size > LARGE
 
     def _grows(self, op: GraphOp, cluster: Cluster) -> bool:
         """Whether an op has fewer elements than the result it helps to compute."""

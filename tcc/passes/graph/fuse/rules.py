@@ -23,7 +23,7 @@ from tcc.ir.types import TensorType
 from tcc.passes.lower import attention, contraction, reduction
 from tcc.passes.lower.group import LOWERINGS
 from tcc.passes.lower.group import Group as LoweredGroup
-from tcc.passes.lower.scalarize import GATHERS, INDEX_OPS, VIEWS
+from tcc.passes.lower.scalarize import GATHERS, INDEX_OPS, VIEWS, is_place_arithmetic
 from tcc.passes.lower.scalars import TABLE
 
 assert attention and contraction and reduction  # they fill LOWERINGS
@@ -86,7 +86,7 @@ def leads_to_indices(op: Op, members: object) -> bool:
             continue
         if isinstance(user, GATHERS) and indices_of(user) is op.results[0]:
             return True
-        if is_view(user) and leads_to_indices(user, members):
+        if (is_view(user) or is_place_arithmetic(user)) and leads_to_indices(user, members):
             return True
     return False
 
@@ -116,7 +116,7 @@ def prologue_reason(op: Op, anchor: GraphOp | None, members: object) -> str | No
     """Why an op cannot be computed where a cluster reads it, or None; its users are looked at elsewhere."""
     if not is_pointwise(op) and not is_index(op):
         return f"{short(op)} is neither pointwise nor an index op"
-    if not is_view(op) and leads_to_indices(op, members):
+    if not is_view(op) and not is_place_arithmetic(op) and leads_to_indices(op, members):
         return "it computes indices"
     if isinstance(op, Concat) and anchor is not None:
         return "a concat is written in place by what it joins"

@@ -26,8 +26,8 @@ class Precision(Pass):
     the two ops in f16, and a cast back where the function returns. Inputs, outputs, integers and f64 keep their types;
     in f32 stay, each with a remark: sums, exponentials, logarithms, powers, roots and squares outside of a norm, what
     comes from integers, and ops with constants that 16 bits do not hold. Numbers that hide scores in a mask are clamped
-    to the least that is finite. After `to=tf32` products of f32 tensors have the attribute `tcc.allow = ["tf32"]`, which
-    lowering gives to their kernels.
+    to the least that is finite. After `to=tf32` products of f32 tensors have the attribute `tcc.allow = ["tf32"]`,
+    which lowering gives to their kernels.
     """
 
     name: ClassVar[str] = "precision"

@@ -71,6 +71,11 @@ class _Block:
         results = [r for r in op.results if isinstance(r.type, TensorType) and tensor_type(r).dtype is F32]
         if not results and not float_operands(op, F32):
             return
+        if not results and self.reads_low(op):
+            for i, v in enumerate(op.operands):
+                if isinstance(v.type, TensorType) and tensor_type(v).dtype is F32:
+                    self.rewriter.set_operand(op, i, self.as_narrow(v, op, mask=False))
+            return
         reason = "it gives no f32 tensor" if not results or len(op.results) != 1 else self.reason(op)
         if reason is None:
             self.lower(op)
@@ -80,6 +85,20 @@ class _Block:
                 self.rewriter.set_operand(op, i, self.as_wide(v, op))
         if results:
             self.rewriter.remark(op, "precision", "f32", reason)
+
+    def reads_low(self, op: GraphOp) -> bool:
+        """Whether a comparison or a cast reads 16-bit tensors: then it reads all in 16 bits, as a rounded number equals
+        none that is not."""
+        if op.regions or wide_reason(op) is not None:
+            return False
+        floats = [op.operands[i] for i in float_operands(op, F32)]
+        if not any(v in self.low for v in floats) or any(self.is_wide(v) for v in floats):
+            return False
+        return all(self.narrow_constant(v, op) is not None for v in op.operands if self.is_f32_constant(v))
+
+    def is_wide(self, v: Value) -> bool:
+        """Whether a value that is no constant was made here, in f32."""
+        return v.defining_op is not None and v not in self.low and v.defining_op.parent is self.block
 
     def reason(self, op: GraphOp) -> str | None:
         """Why an op stays in f32, or None."""
@@ -94,8 +113,7 @@ class _Block:
         constants = any(self.is_f32_constant(v) for v in op.operands)
         if not floats and not constants:
             return "it comes from numbers that are no 16-bit floats"
-        if any(v.defining_op is not None and v not in self.low and v.defining_op.parent is self.block
-               for v in (op.operands[i] for i in floats)):  # fmt: skip
+        if any(self.is_wide(op.operands[i]) for i in floats):
             return "an operand is in f32"
         if returned_only(op) and op.category in ("rows", "pointwise", "reduction"):
             return "it gives an output of the model"

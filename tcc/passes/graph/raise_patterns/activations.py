@@ -10,7 +10,7 @@ import numpy as np
 from tcc import reference as _ref
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
-from tcc.ir.graph.base import Array, GraphOp, tensor_type
+from tcc.ir.graph.base import Array, GraphOp
 from tcc.ir.rewriter import Rewriter
 from tcc.passes.graph.raise_patterns.cone import Cone, cone, elementwise, ends, sources
 
@@ -39,26 +39,22 @@ def raise_activation(op: Op, rewriter: Rewriter) -> None:
     if op.name not in SIGNS or not elementwise(op):
         return
     starts = list(sources(op, elementwise, FARTHEST))
-    for root in ends(op, elementwise, FARTHEST):
-        for x in starts:
-            if tensor_type(x).shape != tensor_type(root).shape or x.type != root.type:
-                continue
-            found = cone(root, x, elementwise)
-            if found is None or len(found.ops) < 2 or op not in found.ops:
-                continue
-            made = _recognised(found)
-            if made is None:
-                continue
-            name, make = made
-            if not found.closed(rewriter, name):
-                return
+    cones = [
+        c for root in ends(op, elementwise, FARTHEST) for x in starts
+        if x.type == root.type and (c := cone(root, x, elementwise)) is not None and len(c.ops) > 1 and op in c.ops
+    ]  # fmt: skip
+    for found in sorted(cones, key=lambda c: -len(c.ops)):
+        made = _recognised(found)
+        if made is None:
+            continue
+        name, make = made
+        if found.closed(rewriter, name):
             rewriter.remark(op, "raise", name, f"{len(found.ops)} ops compute it")
-            last = root.owner
+            last = found.root.owner
             assert isinstance(last, Op)
-            new = make(x)
-            rewriter.replace(last, new)
+            rewriter.replace(last, make(found.x))
             _erase(found, last, rewriter)
-            return
+        return
 
 
 def _recognised(found: Cone) -> tuple[str, Make] | None:
