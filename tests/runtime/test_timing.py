@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tcc.compiler.engine_writer import to_bytes
-from tcc.errors import FailureError
+from tcc.errors import FailureError, InputError
 from tcc.runtime import load
 from tcc.runtime.cpu import team
 from tcc.runtime.cpu.timing import Timer
@@ -59,6 +59,23 @@ def test_copies_cover_the_bytes_to_rotate_over() -> None:
     assert len({held.table for held in many._sets}) == many.sets
     assert len({held._context.weights for held in many._sets}) == many.sets
     many.close()
+
+
+def test_turns_rotate_the_inputs_named_and_nothing_else() -> None:
+    engine = load(to_bytes(affine(1000)))
+    x = [np.full(1000, k, np.float32) for k in range(3)]
+    timer = Timer(engine, {"x0": x[0]}, turns=[{"x0": x[1]}, {"x0": x[2]}], seconds=1e-9)
+    assert (timer.sets, timer.repeats) == (3, 1)
+    seen = []
+    for _ in range(6):
+        timer.sample()
+        (y,) = timer.outputs()
+        seen.append(next(k for k in range(3) if np.array_equal(y, affine_expected(x[k]))))
+    start = seen[0]
+    assert seen == [(start + i) % 3 for i in range(6)], "samples go on where the one before ended"
+    timer.close()
+    with pytest.raises(InputError, match="turns of the input 'x0' differ"):
+        Timer(engine, {"x0": x[0]}, turns=[{"x0": x[1][:-1]}])
 
 
 def test_time_engine() -> None:

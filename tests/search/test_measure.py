@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measuring: a candidate that misbehaves loses only itself, and the fastest right one wins."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from tcc.compiler.search.devices import measuring_context
 from tcc.compiler.search.measure import Measurer
 from tcc.compiler.search.progress import Progress
 from tcc.compiler.search.records import Records, Row, times
+from tcc.compiler.search.wire import _Patience  # pyright: ignore[reportPrivateUsage]
 from tcc.compiler.targets import host_cpu
+from tcc.errors import FailureError
 from tcc.ir.rewriter import Decision
 from tcc.passes.base import PassContext
 from tests.search.odd import doubling, module_of, problem_of, registered
@@ -55,6 +58,24 @@ def test_each_fault_costs_only_its_candidate(tmp_path: Path) -> None:
     again = Records.load(tmp_path / "records.jsonl")
     assert [r.status for rs in again.rows.values() for r in rs] != []
     assert set(times(next(iter(again.rows.values())))) == {rows["a"].key, rows["b"].key}
+
+
+def test_a_worker_that_does_not_start_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TCC_NUM_THREADS", "none")
+    with registered(), pytest.raises(FailureError, match=r"does not start: .*TCC_NUM_THREADS is 'none'"):
+        measured(["a"])
+
+
+def test_time_in_which_all_were_stopped_hardly_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 3600.0, 3600.0, 3600.0])
+    monkeypatch.setattr("tcc.compiler.search.wire.time.monotonic", lambda: next(clock))
+    here, there = os.pipe()
+    os.write(there, b"x")
+    patience = _Patience(2.0)
+    patience.wait(here)
+    assert patience.left == 1.5
+    os.close(here)
+    os.close(there)
 
 
 def choice(tmp_path: Path, name: str, seconds: float = 30.0) -> tuple[dict[str, object], Decision]:

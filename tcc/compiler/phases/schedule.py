@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tcc.compiler.emitted import emit
 from tcc.ir.kernel.problem import kernels_of
@@ -37,4 +38,11 @@ class Schedule(Pass):
             template, config = chosen[f.sym_name]
             rewriter.set_attr(f, "template", template.name)
             rewriter.set_attr(f, "config", config)
-            rewriter.set_attr(f, "derived", dict(emit(f, context.target).derived))
+            rewriter.set_attr(f, "derived", _attribute(emit(f, context.target).derived))
+
+
+def _attribute(value: Any) -> Any:
+    """A template's facts as attributes: tuples for lists."""
+    if isinstance(value, Mapping):
+        return {str(k): _attribute(v) for k, v in value.items()}
+    return tuple(map(_attribute, value)) if isinstance(value, list | tuple) else value

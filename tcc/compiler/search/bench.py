@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from tcc.compiler.search.trial import Case, Trial
 from tcc.compiler.search.wire import Gone, pack_array, receive, send
+from tcc.errors import FailureError
 from tcc.ir.kernel.evaluate import largest
 
 START_SECONDS = 60.0
@@ -32,14 +34,17 @@ class Verdict:
 class Bench:
     """One worker process, restarted when a candidate takes it down; use as a context manager.
 
-    `trial_seconds` is how long a candidate may take to be checked, and a round of samples to be taken.
+    `kind` is the device's. `trial_seconds` is how long a candidate may take to be checked, and a round of samples to be
+    taken. A worker that does not start is a FailureError: that is no candidate's fault.
     """
 
-    def __init__(self, trial_seconds: float = TRIAL_SECONDS) -> None:
+    def __init__(self, kind: str = "cpu", trial_seconds: float = TRIAL_SECONDS) -> None:
+        self.kind = kind
         self.trial_seconds = trial_seconds
         self.restarts = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._to = self._from = -1
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the bench
         self._case: Case | None = None
         self._problem: tuple[dict[str, Any], list[bytes]] = ({}, [])
         self._sent: list[str] = []
@@ -109,18 +114,19 @@ class Bench:
             samples: dict[int, list[float]] = {}
             failed: dict[int, Verdict] = {}
             for n in numbers:
+                if n not in self._alive:
+                    failed[n] = Verdict("fault", "it took its process down when it ran again")
+                    continue
                 s, f = self.time([n], rounds)
                 samples |= s
                 failed |= f
             return samples, failed
-        return {int(n): s for n, s in answer["samples"].items()}, {
-            int(n): Verdict("fault", message) for n, message in answer["failed"].items()
-        }
+        return {int(n): s for n, s in answer["samples"].items()}, {}
 
     def _gone(self, e: Gone) -> Verdict:
         if e.timed_out:
             return Verdict("timeout", f"it did not finish in {self.trial_seconds:g} s")
-        return Verdict("fault", "it took its process down")
+        return Verdict("fault", e.message or "it took its process down")
 
     def _try(self, number: int, trial: Trial) -> dict[str, Any]:
         header = {"op": "trial", "number": number, "inputs": trial.inputs, "lengths": trial.lengths}
@@ -139,30 +145,53 @@ class Bench:
         self._ask({"op": "array", "key": key, "align": align, "cold": constant}, [content.data], START_SECONDS)
 
     def _restart(self) -> None:
-        """A new worker that knows what the old one knew."""
-        self.close()
-        self.restarts += 1
-        if self._case is None:
-            return
-        self._ask(*self._problem, seconds=START_SECONDS)
-        for key in self._sent:
-            self._send_array(key)
-        for number, trial in list(self._alive.items()):
-            self._try(number, trial)
+        """A new worker that knows what the old one knew; candidates that take it down now are forgotten."""
+        while True:
+            self.close()
+            self.restarts += 1
+            if self._case is None:
+                return
+            try:
+                self._ask(*self._problem, seconds=START_SECONDS)
+                for key in self._sent:
+                    self._send_array(key)
+            except Gone as e:
+                raise FailureError(f"the process that tries candidates ended: {e}") from None
+            for number, trial in list(self._alive.items()):
+                try:
+                    self._try(number, trial)
+                except Gone:
+                    del self._alive[number]
+                    break
+            else:
+                return
 
     def _ask(self, header: dict[str, Any], parts: Sequence[bytes | memoryview], seconds: float) -> dict[str, Any]:
         if self._process is None:
             self._start()
         send(self._to, header, parts)
         answer, _ = receive(self._from, seconds)
+        if answer["status"] == "gone":
+            raise Gone(message=answer["message"])
         return answer
 
     def _start(self) -> None:
         theirs, self._to = os.pipe()
         self._from, back = os.pipe()
+        self._errors.seek(0)
+        self._errors.truncate()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tcc.compiler.search.worker", str(theirs), str(back)],
-            pass_fds=(theirs, back), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-m", "tcc.compiler.search.worker", str(theirs), str(back), self.kind],
+            pass_fds=(theirs, back), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors,
         )  # fmt: skip
         os.close(theirs)
         os.close(back)
+        try:
+            receive(self._from, START_SECONDS)
+        except Gone:
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()
+            self.close()
+            raise FailureError(
+                f"the process that tries candidates does not start: {said[-1] if said else 'it says nothing'}"
+            ) from None

@@ -42,8 +42,9 @@ CANDIDATES = {2: 6, 3: 16}
 WALKS = {2: 0, 3: 3}
 """How many times the neighbours of the best so far are tried."""
 NEIGHBOURS = 6
-SMALL = 0.004
-"""A problem with less than this share of the estimated time gets a quarter of the candidates and no walk."""
+SMALL, LARGE = 0.004, 0.05
+"""A problem with less than the first share of the estimated time gets a quarter of the candidates and no walk; one with
+more than the second half as many again."""
 SECONDS_EACH = 0.3
 """About what a candidate costs to try; decides whether the budget allows all of them in one pass."""
 SHOWN = 12
@@ -186,7 +187,9 @@ def _measure(
     tried: dict[str, set[Key]] = {p.key: {r.key for r in records.of(p.key, device)} for p in problems}
 
     def first(p: Problem, count: int) -> list[Candidate]:
-        return shortlist(p.listing, count if p.weight >= SMALL * total else max(3, count // 4), tried[p.key])
+        share = p.weight / total
+        count = max(3, count // 4) if share < SMALL else count + count // 2 if share > LARGE else count
+        return shortlist(p.listing, count, tried[p.key])
 
     def near(p: Problem) -> list[Candidate]:
         found = _timed(p, records.of(p.key, device))

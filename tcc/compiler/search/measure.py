@@ -65,7 +65,7 @@ class Measurer:
         self.progress = progress
         self.rotate = min(weights, ROTATE_LIMIT)
         self.trial_seconds = trial_seconds
-        self.bench = Bench(trial_seconds)
+        self.bench = Bench("cuda" if target.is_cuda else "cpu", trial_seconds)
         self._deadline = float("inf")
         # One thread more than cores: while it writes the text of a kernel, LLVM's workers have others to compile.
         self._pool = ThreadPoolExecutor(threads() + (not target.is_cuda))

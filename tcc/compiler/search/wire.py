@@ -21,11 +21,13 @@ Array = np.ndarray[Any, Any]
 
 
 class Gone(Exception):
-    """The other side has closed the pipe, or has not answered in time (`timed_out`)."""
+    """The other side has closed the pipe, has not answered in time (`timed_out`), or has said why it ends
+    (`message`)."""
 
-    def __init__(self, timed_out: bool = False) -> None:
-        super().__init__("timed out" if timed_out else "gone")
+    def __init__(self, timed_out: bool = False, message: str = "") -> None:
+        super().__init__(message or ("timed out" if timed_out else "gone"))
         self.timed_out = timed_out
+        self.message = message
 
 
 def send(fd: int, header: dict[str, Any], parts: Sequence[bytes | memoryview] = ()) -> None:
@@ -44,25 +46,44 @@ def send(fd: int, header: dict[str, Any], parts: Sequence[bytes | memoryview] = 
 
 
 def receive(fd: int, seconds: float | None = None) -> tuple[dict[str, Any], list[bytes]]:
-    """Read one frame; Gone at the end of the pipe or after `seconds`."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    size, count = struct.unpack("<II", _read(fd, 8, deadline))
-    header = json.loads(_read(fd, size, deadline))
+    """Read one frame; Gone at the end of the pipe or after about `seconds` of waiting."""
+    patience = _Patience(seconds)
+    size, count = struct.unpack("<II", _read(fd, 8, patience))
+    header = json.loads(_read(fd, size, patience))
     parts: list[bytes] = []
     for _ in range(count):
-        (length,) = struct.unpack("<Q", _read(fd, 8, deadline))
-        parts.append(_read(fd, length, deadline))
+        (length,) = struct.unpack("<Q", _read(fd, 8, patience))
+        parts.append(_read(fd, length, patience))
     return header, parts
 
 
-def _read(fd: int, size: int, deadline: float | None) -> bytes:
+class _Patience:
+    """How long to wait yet. Time in which this process was stopped (a suspended machine, say) hardly counts: the other
+    side was most likely stopped too."""
+
+    SLICE = 0.5
+
+    def __init__(self, seconds: float | None) -> None:
+        self.left = seconds
+
+    def wait(self, fd: int) -> None:
+        """Return when there is something to read; Gone when patience is at an end."""
+        while self.left is not None:
+            step = min(self.left, self.SLICE)
+            begun = time.monotonic()
+            if select.select([fd], [], [], step)[0]:
+                self.left -= min(time.monotonic() - begun, step)
+                return
+            self.left -= step
+            if self.left <= 0:
+                raise Gone(timed_out=True)
+
+
+def _read(fd: int, size: int, patience: _Patience) -> bytes:
     out = bytearray(size)
     view = memoryview(out)
     while view:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([fd], [], [], left)[0]:
-                raise Gone(timed_out=True)
+        patience.wait(fd)
         count = os.readv(fd, [view[: 1 << 20]])
         if not count:
             raise Gone

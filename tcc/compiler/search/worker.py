@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker process: runs candidates, which may crash or hang it without harm to the search.
 
-Run as `python -m tcc.compiler.search.worker IN OUT` with two pipe descriptors. It uses the runtime alone.
+Run as `python -m tcc.compiler.search.worker IN OUT KIND` with two pipe descriptors and the kind of device (cpu, cuda).
+It says that it is ready, then answers messages. It uses the runtime alone.
 """
 
 from __future__ import annotations
@@ -66,14 +67,11 @@ class Worker:
         """Load one engine, run it twice, compare with what must come out; keep it if it is right."""
         number = int(header["number"])
         self.given[number] = (header["inputs"], header["lengths"])
-        try:
-            engine = load(parts[0])
-            first = self.run(engine, self.inputs(number), POISON)
-            begun = time.perf_counter()
-            second = self.run(engine, self.inputs(number), 0)
-            seconds = time.perf_counter() - begun
-        except TccError as e:
-            return {"status": "fault", "message": str(e), "seconds": 0.0}
+        engine = load(parts[0])
+        first = self.run(engine, self.inputs(number), POISON)
+        begun = time.perf_counter()
+        second = self.run(engine, self.inputs(number), 0)
+        seconds = time.perf_counter() - begun
         message = self.judge(first, second)
         if message:
             engine.close()
@@ -151,20 +149,15 @@ class Worker:
 
     def time(self, header: dict[str, Any], parts: Sequence[bytes]) -> dict[str, Any]:
         """`rounds` samples of the numbered candidates, interleaved."""
-        numbers: list[int] = []
-        failed: dict[str, str] = {}
-        for n in map(int, header["numbers"]):
-            try:
-                if n not in self.timers:
-                    self.timers[n] = self.timer(n)
-                numbers.append(n)
-            except TccError as e:
-                failed[str(n)] = str(e)
+        numbers = [int(n) for n in header["numbers"]]
+        for n in numbers:
+            if n not in self.timers:
+                self.timers[n] = self.timer(n)
         samples: dict[int, list[float]] = {n: [] for n in numbers}
         for turn in range(int(header["rounds"])):
             for n in numbers if turn % 2 == 0 else reversed(numbers):
                 samples[n].append(self.timers[n].sample())
-        return {"status": "ok", "samples": {str(n): s for n, s in samples.items()}, "failed": failed}
+        return {"status": "ok", "samples": {str(n): s for n, s in samples.items()}}
 
     def timer(self, number: int) -> Timer:
         """A timer whose repeats find constants as far away as the model's others push them, and all else near."""
@@ -190,17 +183,40 @@ def _placed(content: Array, align: int) -> Array:
     return placed
 
 
+def _prepare(kind: str) -> None:
+    """Do now what could fail whatever the candidate; raises a TccError."""
+    if kind == "cuda":
+        from tcc.runtime.cuda.device import current_gpu
+
+        with current_gpu().active():
+            return
+    from tcc.runtime.cpu import team
+
+    team.num_threads()
+
+
 def main(argv: Sequence[str]) -> int:
     """Serve messages until the pipe closes."""
-    source, sink = int(argv[1]), int(argv[2])
+    source, sink, kind = int(argv[1]), int(argv[2]), argv[3]
     worker = Worker()
+    _prepare(kind)
+    send(sink, {"status": "ready"})
     while True:
         try:
             header, parts = receive(source)
-            send(sink, getattr(worker, header["op"])(header, parts))
+            try:
+                answer = getattr(worker, header["op"])(header, parts)
+            except TccError as e:
+                # A GPU that has faulted answers nothing sensible from then on: end here, and be started anew.
+                send(sink, {"status": "gone", "message": str(e)})
+                return 1
+            send(sink, answer)
         except Gone:
             return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    try:
+        sys.exit(main(sys.argv))
+    except TccError as error:
+        sys.exit(str(error))

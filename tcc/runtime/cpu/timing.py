@@ -95,7 +95,8 @@ class Timer:
 
     def outputs(self) -> list[np.ndarray]:
         """What the first copy of the engine computed, for outputs in memory of their own."""
-        return [value.owner for value in self._sets[0].outputs if value is not None]
+        outputs = self._sets[0].outputs if self._held is None else self._held.outputs
+        return [value.owner for value in outputs if value is not None]
 
     def close(self) -> None:
         """Frees what the timer holds."""
@@ -117,14 +118,14 @@ class _Held:
         data = executor.data
         self._context = CpuContext(executor)
         self._inputs = list(inputs)
-        self._outputs: list[Value | None] = []
+        self.outputs: list[Value | None] = []
         for facts in data.outputs:
             direct = data.buffers[facts["buffer"]]["space"] == "output"
             shape = tuple(evaluate(dim, symbols) for dim in facts["shape"]) if direct else ()
             nbytes = math.prod(shape) * numpy_dtype(facts["dtype"]).itemsize
             flat = memory.aligned_empty(nbytes).view(numpy_dtype(facts["dtype"]))
-            self._outputs.append(memory.host_value(flat.reshape(shape)) if direct else None)
-        self._bound = self._context.bind(self._inputs, self._outputs, symbols)
+            self.outputs.append(memory.host_value(flat.reshape(shape)) if direct else None)
+        self._bound = self._context.bind(self._inputs, self.outputs, symbols)
         first = self._context.table_address
         self._tables: list[Any] = []
         self.addresses = [first]

@@ -39,6 +39,24 @@ def test_buffers_rotate_and_repeats_are_ordered(fake, program):
     assert fake.live == {}
 
 
+def test_turns_rotate_the_inputs_named_and_nothing_else(fake, program):
+    p = program()
+    x, w, y = p.input("x", [N]), p.input("w", [N]), p.output("y", [N])
+    t = p.temp([N])
+    p.segment(p.scale(t, x, 2, N), p.scale(y, w, 3, N))
+    turns = [{"w": ramp() + k} for k in (1, 2)]
+    timer = Timer(p.engine(), {"x": ramp(), "w": ramp()}, turns=turns, seconds=1e-9)
+    assert (timer.sets, timer.repeats) == (3, 3)
+    nodes = fake.nodes()
+    assert len({bytes(node.params[1]) for node in nodes[::2]}) == 1, "x stays where it is"
+    assert len({bytes(node.params[1]) for node in nodes[1::2]}) == 3, "w is rotated"
+    assert len({bytes(node.params[0]) for node in nodes[1::2]}) == 1, "all write one output"
+    assert timer.sample() > 0
+    timer.close()
+    del timer, p
+    gc.collect()
+
+
 def test_a_profile_is_one_graph_and_its_calibration_is_kept(fake, program):
     p = program()
     x, t, y = p.input("x", [N]), p.temp([N]), p.output("y", [N])
