@@ -146,8 +146,8 @@ def spans(problem: Func) -> list[int]:
     """Bytes of every operand and result."""
 
     def span(t: TensorType) -> int:
-        ends = (max(e - 1, 0) * int(s) for e, s in zip(t.static_shape, t.element_strides, strict=True))
-        return (1 + sum(ends)) * t.dtype.bytes
+        ends = (max(e - 1, 0) * s for e, s in zip(t.static_shape, t.element_strides, strict=True) if isinstance(s, int))
+        return int(1 + sum(ends)) * t.dtype.bytes
 
     return [span(t) for t in (*problem.arg_types, *problem.result_types)]
 
@@ -173,13 +173,15 @@ def timings(count: int, names: list[str], workers: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name, template, configs in work:
         problem = listed[name]
-        results: list[tuple[Config, float, float]] = []
+        results: list[tuple[Config, float, float]] = []  # config, seconds, estimated seconds
         columns = {k: np.array([c[k] for c in configs]) for k in configs[0]}
         costs = template.cost(problem, columns, gpu)
         for config, cost in zip(configs, costs, strict=True):
+            if cost > 5e-3:
+                continue
             try:
                 emitted = template.emit(problem, config, gpu)
-                seconds = launcher.seconds(emitted, spans(problem))
+                seconds = launcher.seconds(emitted, spans(problem), 20 if cost < 1e-3 else 2)
             except Exception as error:
                 print(name, template.name, config, str(error)[:200], flush=True)
                 continue
@@ -189,8 +191,9 @@ def timings(count: int, names: list[str], workers: int) -> list[dict[str, Any]]:
         best = min(results, key=lambda r: r[1])
         first = results[0]
         print(
-            f"{name:38} {template.name:22} default {first[1] * 1e6:8.2f} (cost {first[2] * 1e6:8.2f}) best"
-            f" {best[1] * 1e6:8.2f} (cost {best[2] * 1e6:8.2f}) us {first[1] / best[1]:5.2f}x of {len(results)}: {best[0]}",
+            f"{name:38} {template.name:22} default {first[1] * 1e6:8.2f} (cost {first[2] * 1e6:8.2f}) "
+            f"best {best[1] * 1e6:8.2f} (cost {best[2] * 1e6:8.2f}) us "
+            f"{first[1] / best[1]:5.2f}x of {len(results)}: {best[0]}",
             flush=True,
         )
         rows.append(

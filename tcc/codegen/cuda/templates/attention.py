@@ -274,7 +274,7 @@ class AttentionTensor(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
-    weights: ClassVar[tuple[float, ...]] = (2.22, 7.74, 0.125, 32.0, 263.0, 0.904, 0.305, 1.68e-06)
+    weights: ClassVar[tuple[float, ...]] = (4.31, 3.35, 0.107, 56.1, 50.7, 0.633, 0.441, 9.77e-07)
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         # Cycles of a warp: 1/128 of a product of one key, a pair of scores, rescaling a channel, a tile's vector, a

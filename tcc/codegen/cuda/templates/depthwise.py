@@ -132,12 +132,13 @@ class Depthwise(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
-    weights: ClassVar[tuple[float, ...]] = (3.04, 0.917, 3.58, 0.244, 10.0, 0.998, 0.111, 1.19e-06)
+    weights: ClassVar[tuple[float, ...]] = (16.5, 0.375, 0.125, 0.0625, 7.6, 2.93, 0.109, 1.25e-07, 3060.0, 797.0)
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         # Instructions: a column's address and guards, a weight's address, an FMA, a conversion, a thread's frame; how
-        # many warps a scheduler needs to issue every cycle; what of a block's start is not hidden; seconds around it.
-        column, weight, fma, convert, frame, hide, start, around = self.weights
+        # many warps a scheduler needs to issue every cycle; what of a block's start is not hidden; seconds around it;
+        # how many instructions the caches hold; cycles that a row of loads takes.
+        column, weight, fma, convert, frame, hide, start, around, code, latency = self.weights
         c, d = configs, problem.anchor.domain
         e = {n: d.int_extent(n) for n in d.names}
         v, tx, ty = c["vector"], c["tile_x"], c["tile_y"]
@@ -155,7 +156,11 @@ class Depthwise(Template):
         warps = together * c["threads"] / 128.0
         waves = np.maximum(1.0, blocks / (resident * target.cores))
         spilled = np.where((span_x + tx * ty + e["kx"]) * v > 180, 1.5, 1.0)
-        seconds = waves * issue * spilled * np.maximum(warps, hide) / clock(target)
+        # All is unrolled: long code does not stay in the instruction caches.
+        length = span_y * span_x * 14.0 + ty * tx * window * v + span_y * span_x * v * small
+        spilled = spilled * (1.0 + (length / code) ** 2)
+        alone = issue * spilled * hide + span_y * latency
+        seconds = waves * np.maximum(issue * spilled * warps, alone) / clock(target)
         moved = memory_seconds(problem, target) * 1.05
         crowd = np.maximum(moved, BLOCK_SECONDS * blocks)
         return target.launch_seconds + np.maximum(crowd, seconds) + around + start * BLOCK_SECONDS * blocks

@@ -87,7 +87,7 @@ class ReduceTemplate(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
-    weights: ClassVar[tuple[float, ...]] = (5.87, 3.52, 3.54, 30.6, 1.0, 1.72e-07, 4.05e-07, 1.06e-06, 6.22)
+    weights: ClassVar[tuple[float, ...]] = (1.58, 5.83, 0.443, 57.6, 2.62, 1.05e-07, 4.69e-07, 2.02e-06, 2.78)
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         # Cycles of a warp: a read, a value combined, a step of the tree, a thread's frame; how many warps a scheduler

@@ -102,7 +102,7 @@ class SimtGemv(Template):
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
-    weights: ClassVar[tuple[float, ...]] = (0.435, 7.09, 15.6, 0.375, 3.49e-07, 9.45e-07, 0.878, 6.08e-07)
+    weights: ClassVar[tuple[float, ...]] = (3.17, 18.7, 25.9, 2.61, 4.5e-08, 1.53e-06, 4.32, 8.06e-07)
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         # Cycles of a warp: an FMA with its conversions, a load, the same through a window; how many warps a scheduler
