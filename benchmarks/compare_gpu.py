@@ -8,6 +8,7 @@ benchmarks/results/gpu.json and gpu.md, row by row. Needs torch, timm and transf
 """
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks import zoo
@@ -39,24 +40,35 @@ def note(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def measure(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """One row of the table, and the device's name."""
-    label = name if options.batch == 1 else f"{name}, batch {options.batch}"
+def prepare(name: str, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What describes a model's contenders, and the facts of its compilation."""
     stem = WORK / f"{name}.b{options.batch}.gpu"
     spec = {
         "model": name, "batch": options.batch, "engine": f"{stem}.tcc", "target": "native", "precision": "f16",
         "opt_level": options.opt_level, "search_seconds": options.search_seconds, "records": f"{stem}.records.jsonl",
     }  # fmt: skip
-    compiled = cold_engine(spec, {}, options.keep)
-    ours, peer = Worker({**spec, "contender": "tcc-gpu"}), Worker({**spec, "contender": "torch"})
+    return spec, cold_engine(spec, {}, options.keep)
+
+
+def rivals(spec: dict[str, Any]) -> tuple[Worker, Worker]:
+    """Both contenders, built and asleep."""
+    return Worker({**spec, "contender": "tcc-gpu"}), Worker({**spec, "contender": "torch"})
+
+
+def measure(
+    spec: dict[str, Any], compiled: dict[str, Any], ours: Worker, peer: Worker, options: argparse.Namespace
+) -> tuple[dict[str, Any], str]:
+    """One row of the table, and the device's name."""
     tcc_s, torch_s = race([ours, peer], options.rounds)
     (mine, _), (half, exact) = ours.outputs(), peer.outputs()
     ours.close()
     peer.close()
+    name = spec["model"]
     row = {
-        "model": label, "tcc_s": tcc_s, "torch_s": torch_s, "error": error(exact, mine),
-        "torch_error": error(exact, half), "compile_s": compiled["seconds"], "kernels": compiled["kernels"],
-        "batch": options.batch, "opt_level": options.opt_level, "torch": peer.ready["version"],
+        "model": name if options.batch == 1 else f"{name}, batch {options.batch}", "tcc_s": tcc_s, "torch_s": torch_s,
+        "error": error(exact, mine), "torch_error": error(exact, half), "compile_s": compiled["seconds"],
+        "kernels": compiled["kernels"], "batch": options.batch, "opt_level": options.opt_level,
+        "torch": peer.ready["version"],
     }  # fmt: skip
     return row, peer.ready["device"]
 
@@ -68,14 +80,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--opt-level", type=int, default=3)
     parser.add_argument("--search-seconds", type=float, default=240.0, help="of the cold search, per model")
+    parser.add_argument("--together", type=int, default=1, help="models compiled, and made ready, at the same time")
     parser.add_argument("--keep", action="store_true", help="use engines that are there from an earlier run")
     parser.add_argument("--table", default="gpu", help="the results' file name")
     parser.add_argument("--commit", help="the commit measured, where git cannot tell")
     options = parser.parse_args()
     measured = commit(options.commit)
     table = Table(options.table, "tcc and PyTorch (eager, CUDA graph) on an NVIDIA GPU, float16", COLUMNS, note)
-    for name in options.names or zoo.EXPORTED:
-        row, device = measure(name, options)
+    with ThreadPoolExecutor(options.together) as pool:
+        prepared = list(pool.map(lambda name: prepare(name, options), options.names or zoo.EXPORTED))
+        contenders = list(pool.map(lambda one: rivals(one[0]), prepared))
+    for (spec, compiled), (ours, peer) in zip(prepared, contenders, strict=True):
+        row, device = measure(spec, compiled, ours, peer, options)
         table.add(row, device, measured)
         print(" ".join(f"{heading} {show(row)}" for heading, show in COLUMNS.items()), flush=True)
 
