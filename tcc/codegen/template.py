@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import itertools
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,8 +41,8 @@ class Space:
 
     def columns(self) -> Columns:
         """Every point, as columns."""
-        points = list(itertools.product(*self.parameters.values()))
-        return {name: np.array([p[i] for p in points]) for i, name in enumerate(self.parameters)}
+        places = np.indices([len(v) for v in self.parameters.values()])
+        return {name: np.array(v)[at.ravel()] for (name, v), at in zip(self.parameters.items(), places, strict=True)}
 
     @property
     def size(self) -> int:

@@ -271,7 +271,7 @@ def timings(deadline: float, result: dict[str, Any], count: int, every: int) -> 
 
 
 def variants(cases: list[tuple[Case, torch.Tensor, dict[str, Any]]]) -> None:
-    """What the changes in VARIANTS do to the best config, and a workspace in place of clusters to the best that splits K."""
+    """What the changes in VARIANTS do to the best config, and a workspace in place of clusters to the best split."""
     jobs: list[Any] = []
     for case, reference, entry in cases:
         split = [r for r in entry["rows"] if r["config"]["split_k"] > 1]

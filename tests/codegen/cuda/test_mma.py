@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tcc.codegen.cuda.compile import compile_cuda
 from tcc.codegen.cuda.emit import template_text
 from tcc.codegen.cuda.templates import mma_conv, mma_gemm
 from tcc.codegen.template import TEMPLATES, rows_of
 from tcc.ir.kernel import Func
 from tcc.ir.targets import target
-from tcc.ir.types import BF16, F16, F32
+from tcc.ir.types import BF16, F16, F32, F64, I32
 from tests.codegen.cuda import emulator
 from tests.codegen.cuda.builders import conv, matmul
 from tests.codegen.cuda.problems import Checker, random_array
@@ -102,11 +103,124 @@ CONVS = {
 @pytest.mark.parametrize("name", GEMMS)
 def test_gemm(name):
     problem = GEMMS[name]()
-    check(problem, some(problem, 3, seed=len(name)))
+    check(problem, some(problem, 1, seed=len(name)))
 
 
 @emulated
 @pytest.mark.parametrize("name", CONVS)
 def test_conv(name):
     problem = CONVS[name]()
-    check(problem, some(problem, 2, seed=len(name)))
+    check(problem, some(problem, 1, seed=len(name)))
+
+
+@emulated
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*GEMMS, *(f"conv {n}" for n in CONVS)])
+def test_many_configs(name):
+    problem = CONVS[name.removeprefix("conv ")]() if name.startswith("conv ") else GEMMS[name]()
+    check(problem, some(problem, 8, seed=2 + len(name)))
+
+
+@emulated
+@pytest.mark.parametrize("name", ["bert", "values, odd k", "both transposed"])
+def test_copies_through_registers(name):
+    problem = GEMMS[name]()
+    check(problem, some(problem, 1, TURING), TURING)
+
+
+@emulated
+def test_split_sums():
+    problem = matmul((2,), 20, 40, 520, F16, bias=True, residual=True)
+    legal = rows_of(GEMM.legal_columns(problem, AMPERE)[0])
+    wanted = [
+        next(c for c in legal if c["split_k"] == split and c["slices"] == slices)
+        for split, slices in ((2, 1), (4, 2), (1, 4))
+    ]
+    check(problem, wanted)
+
+
+@emulated
+def test_a_missing_wait_shows():
+    problem = matmul((), 40, 72, 520, F16)
+    legal = rows_of(GEMM.legal_columns(problem, AMPERE)[0])
+    config = next(c for c in legal if c["stages"] == 3)
+
+    def hasty(emitted, buffers):
+        source = emitted.source.replace("arrived<STAGES - 2>", "arrived<STAGES - 1>")
+        run(replace(emitted, source=source), buffers)
+
+    checker = Checker(problem, arrays_of(problem))
+    assert checker.worst(GEMM, config, AMPERE, run) <= 1
+    assert checker.worst(GEMM, config, AMPERE, hasty) > 1
+
+
+ARCHS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+COMPILED = {
+    "bert": lambda: matmul((1,), 128, 768, 768, F16, bias=True, residual=True, activation="gelu"),
+    "scores": lambda: matmul((1, 12), 128, 128, 64, F16, tb=True, weights=False),
+    "tf32": lambda: tf32(matmul((), 197, 768, 768, F32, bias=True)),
+    "3x3": lambda: conv(1, 14, 14, 1, 256, 256, 3, F16, pad=1, residual=True),
+    "stem": lambda: conv(1, 112, 112, 1, 3, 64, 7, F16, pad=3, stride=2),
+}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiles(name, arch):
+    problem, of = COMPILED[name](), target(arch)
+    t = template_of(problem)
+    if t.accepts(problem, of) is not None:
+        assert (name, arch) == ("tf32", "sm_75")
+        return
+    count = len(next(iter(t.legal_columns(problem, of)[0].values())))
+    assert count >= 30
+    emitted = t.emit(problem, some(problem, 0, of)[0], of)
+    built = compile_cuda(emitted.source, arch)
+    for row in built.resources.values():
+        assert row.stack <= 64
+    assert set(built.resources) == {launch.entry for launch in emitted.launches}
+    assert all(launch.shared + 1024 <= of.shared_bytes for launch in emitted.launches)
+
+
+def test_clusters_add_where_there_are_clusters():
+    problem = matmul((), 128, 768, 3072, F16)
+    for name, launches in (("sm_90", 1), ("sm_86", 2)):
+        of = target(name)
+        config = next(c for c in rows_of(GEMM.legal_columns(problem, of)[0]) if c["split_k"] == 4)
+        emitted = GEMM.emit(problem, config, of)
+        assert len(emitted.launches) == launches
+        assert emitted.launches[0].cluster == ((4, 1, 1) if launches == 1 else None)
+        assert len(emitted.workspaces) == launches - 1
+        assert emitted.derived["split"] == ("cluster" if launches == 1 else "workspace")
+
+
+def test_weights_without_whole_rows_are_packed():
+    problem = conv(1, 14, 14, 1, 3, 16, 7, F16, pad=3, stride=2)
+    (packing,) = CONV.pack(problem, {}, AMPERE)
+    assert (packing.operand, packing.shape, packing.dtype) == (1, (16, 152), F16)
+    assert GEMM.pack(matmul((), 8, 40, 64, F16), {}, AMPERE) == []
+    (packing,) = GEMM.pack(matmul((), 8, 41, 64, F16), {}, AMPERE)
+    assert packing.shape == (41, 64)
+    assert GEMM.pack(matmul((), 8, 41, 64, F16, weights=False), {}, AMPERE) == []
+
+
+def test_refusals_say_why():
+    cases = [
+        (matmul((), 8, 8, 8, F32), AMPERE, "its factors are f32, and tf32 is not allowed"),
+        (tf32(matmul((), 8, 8, 8, F32)), TURING, "sm_75 has no tf32 tensor cores"),
+        (matmul((), 8, 8, 8, BF16), TURING, "sm_75 has no bf16 tensor cores"),
+        (matmul((), 8, 8, 8, I32), AMPERE, "it accumulates in i32, and tensor cores in f32"),
+        (matmul((), 8, 8, 8, F64), AMPERE, "it accumulates in f64, and tensor cores in f32"),
+        (conv(1, 8, 8, 16, 4, 4, 3, F16, pad=1), AMPERE,
+         "its 16 groups have 4 input and 4 output channels: fewer than 16"),
+    ]  # fmt: skip
+    for problem, of, sentence in cases:
+        assert template_of(problem).accepts(problem, of) == sentence
+
+
+def test_emission_is_a_function_of_problem_and_config():
+    problem = GEMMS["bert"]()
+    config = GEMM.default(problem, AMPERE)
+    assert config is not None
+    assert GEMM.emit(problem, config, AMPERE) == GEMM.emit(problem, config, AMPERE)
+    assert GEMM.why_illegal(problem, {**config, "warp_m": 64, "block_m": 32}, AMPERE) is not None

@@ -20,9 +20,9 @@ REDUCE_NONE, REDUCE_CLUSTER, REDUCE_WORKSPACE = 0, 1, 2
 CLOCK = 1.6e9
 """About what all these chips run at under load."""
 MOST_COPIES = 16
-L2_BYTES, COPY_CYCLES, ELEMENT_CYCLES = 47.0, 5.8, 11.7
+L2_BYTES, COPY_CYCLES, ELEMENT_CYCLES = 48.0, 9.0, 11.0
 """Bytes a cycle from L2 to an SM; cycles of a warp's 32 copies, asynchronous or through registers."""
-PRODUCT_CYCLES, BARRIER_CYCLES, FLIGHT_CYCLES, STORE_CYCLES = 6.5, 64.0, 740.0, 51.0
+PRODUCT_CYCLES, BARRIER_CYCLES, FLIGHT_CYCLES, STORE_CYCLES = 6.6, 124.0, 420.0, 49.0
 """Of an mma; of a step's barrier; of a copy from L2 or memory; of storing a vector of results."""
 RESERVED = 1024
 """Bytes of shared memory the system takes of each block."""
@@ -118,20 +118,21 @@ def _split_helps(c: Columns, problem: Func, target: Target) -> Array:
 
 
 def _copies(c: Columns, problem: Func, target: Target) -> Array:
-    """A thread's copies are unrolled; those through registers hold a whole tile's in flight."""
+    """A thread's copies are unrolled: each holds its address and guards, and through registers what it copies."""
     v = MmaView(problem, target)
     threads = np.maximum(threads_of(c), 1)
     fine = np.ones(threads.shape, bool)
-    held = np.zeros(threads.shape, np.int64)
+    held = registers_of(c)
     for feed, rows in ((v.left, c["block_m"]), (v.right, c["block_n"])):
         each = ceil_div(rows * c["block_k"], threads * feed.width)
-        if feed.mode == COPY_ASYNC:
-            fine = fine & (each <= MOST_COPIES)
-        else:
+        fine = fine & (each <= MOST_COPIES)
+        if feed.mode != COPY_ASYNC:
             across = np.maximum((c["block_k"] if feed.side.along_k else rows) // feed.width, 1)
-            fine = fine & (threads % across == 0) & (each <= MOST_COPIES)
-            held = held + each * max(1, feed.width * v.element.bytes // 4)
-    return fine & (held <= 32) & (2 * held + registers_of(c) <= 255)
+            fine = fine & (threads % across == 0)
+            held = held + each * (6 + max(1, feed.width * v.element.bytes // 4))
+        elif feed.access.guards:
+            held = held + 2 * each
+    return fine & (held <= 260) & (held * threads <= target.registers * 17 // 16)
 
 
 RULES = (
@@ -143,7 +144,9 @@ RULES = (
     Constraint("oversized", _not_oversized, "the block is less than twice the problem"),
     Constraint("stages", _stages, "there are no more stages than steps, and one"),
     Constraint("split", _split_helps, "K is split only where tiles leave SMs idle and each part has two steps"),
-    Constraint("copies", _copies, "a thread copies 16 times a step at most, through registers what fits 32 of them"),
+    Constraint(
+        "copies", _copies, "a thread copies 16 times a step at most, and addresses and what is copied fit its registers"
+    ),
 )
 
 
@@ -162,14 +165,15 @@ def _step_cycles(v: MmaView, c: Columns, target: Target, together: Array) -> Arr
     for feed, rows in ((v.left, bm), (v.right, bn)):
         copies = rows * bk / feed.width / 32.0
         addresses = addresses + copies * (COPY_CYCLES if feed.mode == COPY_ASYNC else ELEMENT_CYCLES)
-        addresses = addresses + (0.0 if feed.mode == COPY_ASYNC else 150.0)
+        addresses = addresses + (0.0 if feed.mode == COPY_ASYNC else 125.0)
     shared = np.maximum(np.maximum(tensor, moved), np.maximum(from_l2, addresses))
-    # A warp's own chain of fragments and products, and the barrier; and the flight of the copies the step waits for.
+    # A warp's own chain of fragments, products and copies, and the barrier; the flight of the copies the step waits for.
     products = (c["warp_m"] // 16) * (c["warp_n"] // 8)
     issued = PRODUCT_CYCLES * products * np.ceil(warps * together / 4) / together
-    chain = bk * size / 32 / c["slices"] * np.maximum(20.0, issued) + BARRIER_CYCLES
-    flight = FLIGHT_CYCLES / np.maximum(c["stages"] - 1, 1)
-    return np.maximum(together * shared, np.maximum(chain, flight)) + 0.11 * np.minimum(together * shared, chain)
+    chain = bk * size / 32 / c["slices"] * np.maximum(23.0, issued) + BARRIER_CYCLES
+    chain = chain + 7.3 * (bm + bn) * bk * size / 512 / warps
+    flight = (FLIGHT_CYCLES + 0.78 * together * from_l2) / np.maximum(c["stages"] - 1, 1)
+    return np.maximum(together * shared, np.maximum(chain, flight)) + 0.02 * np.minimum(together * shared, chain)
 
 
 def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarray[Any, Any]:
@@ -184,14 +188,14 @@ def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarra
     resident = np.maximum(np.minimum(resident, np.minimum(2048 // threads, 32)), 1)
     waves = ceil_div(blocks, target.cores * resident)
     together = np.minimum(resident, ceil_div(blocks, target.cores))
-    stored = bm * bn / (threads * v.vector) * STORE_CYCLES * (1 + 2.9 * (c["slices"] - 1))
-    cycles = 720 + steps * _step_cycles(v, c, target, together) + stored * together
-    seconds = (waves * cycles + 12.0 * threads / 32 * together) / CLOCK
+    stored = bm * bn / (threads * v.vector) * STORE_CYCLES * (1 + 0.24 * (c["slices"] - 1))
+    cycles = 930 + steps * _step_cycles(v, c, target, together) + stored * together
+    seconds = (waves * cycles + 7.3 * threads / 32 * together) / CLOCK
     parts = 4.0 * split * tiles * np.minimum(bm, v.m) * bn
     if "cluster" in target.features:
-        added = 0.34e-6 + 0.22e-6 * split + parts / 1.3e12
+        added = 0.14e-6 + 0.19e-6 * split + parts / 2.4e12
     else:
         added = target.launch_seconds + 2 * parts / (2 * target.memory_rate)
     seconds = seconds + np.where(split > 1, added, 0.0)
     memory = memory_seconds(problem, target)
-    return 0.62 * target.launch_seconds + np.maximum(seconds, 1.07 * memory + 0.5e-6) + 0.2 * memory
+    return 0.62 * target.launch_seconds + np.maximum(seconds, 1.05 * memory + 0.5e-6) + 0.22 * memory
