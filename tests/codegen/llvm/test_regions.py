@@ -114,9 +114,8 @@ def test_binary_arithmetic(rng, t, dtype, name):
             else (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1)
         )
         edge = [v for v in (low, low + 1, -2, -1, 0, 1, 2, 3, 5, 7, high - 1, high) if low <= v <= high]
-        right = (
-            [v for v in (0, 1, 2, dtype.bits - 1, dtype.bits, high) if v <= high] if name in ("shl", "shr") else edge
-        )
+        shifts = [v for v in (low, -1, 0, 1, 2, dtype.bits - 1, dtype.bits, high) if low <= v <= high]
+        right = shifts if name in ("shl", "shr") else edge
         x, y = np.meshgrid(np.array(edge, object), np.array(right, object))
     x, y = (v.ravel().astype(dtype.numpy) for v in (x, y))
     type = dense((len(x),), dtype)
@@ -139,7 +138,9 @@ def test_binary_arithmetic(rng, t, dtype, name):
     )
     (expected,) = run(exact, [x.astype(np.int64), y.astype(np.int64)], "llvm.naive")
     if name in ("shl", "shr"):
-        expected = np.where(y.astype(np.int64) >= dtype.bits, 0, expected)
+        far = (y.astype(np.int64) >= dtype.bits) | (y.astype(np.int64) < 0)
+        sign = np.where((x.astype(np.int64) < 0) & (name == "shr"), -1, 0)
+        expected = np.where(far, sign, expected)
     (got,) = run(f, [x, y], "llvm.map", t=t)
     assert np.array_equal(got.astype(np.int64), expected.astype(dtype.numpy).astype(np.int64))
 
