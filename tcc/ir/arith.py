@@ -185,7 +185,8 @@ class Shr(_Binary):
         bits = element(self.y).bits
         a, b = args
         inside = (b >= 0) & (b < bits)
-        return wrap(np.where(inside, a >> np.where(inside, b, 0), np.where(a < 0, -1, 0).astype(a.dtype)), element(self.y))
+        sign = np.where(a < 0, -1, 0).astype(a.dtype)
+        return wrap(np.where(inside, a >> np.where(inside, b, 0), sign), element(self.y))
 
 
 class _Unary(SameType):
