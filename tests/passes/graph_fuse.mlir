@@ -86,3 +86,20 @@ graph.func() {sym_name = "main", arg_names = ["x"], result_names = ["p", "k"]} (
   %4 = graph.concat(%3, %3) {axis = 1} : (tensor<1x4x4x4xf32>, tensor<1x4x4x4xf32>) -> tensor<1x8x4x4xf32>
   graph.return(%1, %4) : (tensor<1x4x2x2xf32>, tensor<1x8x4x4xf32>) -> ()
 }) : () -> ()
+
+// -----
+
+// Keys that heads share are read through the expand; what computes them is a kernel of its own.
+// CHECK: %[[K:.*]] = graph.fused(%k) ({
+// CHECK: graph.tanh
+// CHECK: %[[A:.*]] = graph.fused(%q, %[[K]]) ({
+// CHECK: graph.expand
+// CHECK: graph.attention
+// CHECK: graph.return(%[[A]])
+graph.func() {sym_name = "main", arg_names = ["q", "k"], result_names = ["y"]} ({
+^bb0(%q: tensor<1x2x8x4xf32>, %k: tensor<1x1x8x4xf32>):
+  %0 = graph.tanh(%k) : (tensor<1x1x8x4xf32>) -> tensor<1x1x8x4xf32>
+  %1 = graph.expand(%0) {shape = [1, 2, 8, 4]} : (tensor<1x1x8x4xf32>) -> tensor<1x2x8x4xf32>
+  %2 = graph.attention(%q, %1, %1) {scale = 0.5} : (tensor<1x2x8x4xf32>, tensor<1x2x8x4xf32>, tensor<1x2x8x4xf32>) -> tensor<1x2x8x4xf32>
+  graph.return(%2) : (tensor<1x2x8x4xf32>) -> ()
+}) : () -> ()

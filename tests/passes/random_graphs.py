@@ -286,6 +286,141 @@ def random_program(seed: int, steps: int = 16) -> ModuleOp:
             if y is not None and np.prod(tensor_type(y).static_shape) <= _LIMIT:
                 values.append(y)
         unused = [v for v in values[len(inputs) :] if v.use_count == 0] or values[-1:]
-        return unused[-6:]
+        inner = [v for v in values[len(inputs) :] if v not in unused and rng.random() < 0.1]
+        return [*inner[:2], *unused[-6:]]
 
     return program(inputs, body)
+
+
+class _Network:
+    """Blocks of convolutional networks on [1, c, h, w]."""
+
+    def __init__(self, b: Build, seed: int) -> None:
+        self.b = b
+        self.rng = np.random.default_rng(seed)
+
+    def array(self, *shape: int) -> Array:
+        return (self.rng.standard_normal(shape) / np.sqrt(max(1, np.prod(shape[1:])))).astype(np.float32)
+
+    def conv(self, x: Value, co: int, k: int = 1, stride: int = 1, group: int = 1) -> Value:
+        ci = tensor_type(x).static_shape[1]
+        return self.b(
+            graph.Conv, x, self.b.constant(self.array(co, ci // group, k, k)), None, strides=(stride,) * 2,
+            pads=(k // 2,) * 4, dilations=(1, 1), group=group,
+        )  # fmt: skip
+
+    def norm(self, x: Value) -> Value:
+        c = tensor_type(x).static_shape[1]
+        params = [self.b.constant(np.abs(self.array(c)) + 0.5) for _ in range(4)]
+        return self.b(graph.BatchNorm, x, *params)
+
+    def act(self, x: Value) -> Value:
+        which = int(self.rng.integers(4))
+        if which == 0:
+            return self.b(graph.Mul, x, self.b(graph.Sigmoid, x))
+        if which == 1:
+            return self.b(graph.HardSwish, x)
+        return self.b(graph.Relu, x)
+
+    def block_plain(self, x: Value, s: tuple[int, ...]) -> Value:
+        return self.act(self.norm(self.conv(x, 2 * int(self.rng.integers(1, 5)), 3, int(self.rng.integers(1, 3)))))
+
+    def block_residual(self, x: Value, s: tuple[int, ...]) -> Value:
+        y = self.norm(self.conv(self.act(self.norm(self.conv(x, 4))), s[1], 3))
+        return self.act(self.b(graph.Add, y, x))
+
+    def block_preactivated(self, x: Value, s: tuple[int, ...]) -> Value:
+        y = self.conv(self.b(graph.Relu, self.norm(x)), s[1], 3)
+        return self.b(graph.Add, x, y)
+
+    def block_excited(self, x: Value, s: tuple[int, ...]) -> Value:
+        y = self.act(self.norm(self.conv(x, s[1], 3, group=s[1])))
+        gate = self.b(graph.Reduce, y, kind="mean", axes=(2, 3))
+        gate = self.b(graph.HardSigmoid, self.conv(self.b(graph.Relu, self.conv(gate, 2)), s[1]))
+        return self.conv(self.b(graph.Mul, y, gate), s[1])
+
+    def block_dense(self, x: Value, s: tuple[int, ...]) -> Value:
+        y = self.conv(self.b(graph.Relu, self.norm(x)), 2, 3)
+        x = self.b(graph.Concat, [x, y], axis=1)
+        y = self.conv(self.b(graph.Relu, self.norm(x)), 2, 3)
+        return self.b(graph.Concat, [x, y], axis=1)
+
+    def block_shuffled(self, x: Value, s: tuple[int, ...]) -> Value | None:
+        if s[1] % 2:
+            return None
+        y = self.b(graph.Reshape, self.act(self.conv(x, s[1], group=2)), shape=(1, 2, s[1] // 2, *s[2:]))
+        y = self.b(graph.Reshape, self.b(graph.Transpose, y, perm=(0, 2, 1, 3, 4)), shape=s)
+        return self.conv(y, s[1], 3, group=s[1])
+
+    def block_split(self, x: Value, s: tuple[int, ...]) -> Value | None:
+        if s[1] % 2:
+            return None
+        half = s[1] // 2
+        left, right = (
+            self.b(graph.Slice, x, starts=(0, i * half, 0, 0), sizes=(1, half, *s[2:]), steps=(1,) * 4)
+            for i in range(2)
+        )  # fmt: skip
+        return self.b(graph.Concat, [left, self.act(self.norm(self.conv(right, half)))], axis=1)
+
+    def block_pool(self, x: Value, s: tuple[int, ...]) -> Value | None:
+        if min(s[2:]) < 3:
+            return None
+        cls = graph.MaxPool if self.rng.random() < 0.5 else graph.AveragePool
+        return self.b(cls, x, kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1), dilations=(1, 1))
+
+    def block_pyramid(self, x: Value, s: tuple[int, ...]) -> Value:
+        small = self.conv(self.conv(x, 4, 3, 2), s[1])
+        up = self.b(graph.ResizeNearest, small, axes=(2, 3), sizes=s[2:], coordinate_mode="asymmetric",
+                    nearest_mode="floor")  # fmt: skip
+        return self.b(graph.Add, self.conv(x, s[1]), up)
+
+    def block_permuted(self, x: Value, s: tuple[int, ...]) -> Value:
+        """ConvNeXt: a norm and a product on the channels, last in the model's own order."""
+        y = self.b(graph.Transpose, self.conv(x, s[1], 3, group=s[1]), perm=(0, 2, 3, 1))
+        y = self.b(graph.LayerNorm, y, None, None, axis=3)
+        y = self.b(graph.Matmul, y, self.b.constant(self.array(s[1], s[1])))
+        y = self.b(graph.Transpose, self.b(graph.Gelu, y), perm=(0, 3, 1, 2))
+        return self.b(graph.Add, self.b(graph.Mul, y, self.b.constant(self.array(s[1], 1, 1))), x)
+
+    def block_attending(self, x: Value, s: tuple[int, ...]) -> Value | None:
+        """Attention over the points of a picture, with one weight for q, k and v."""
+        c, n = s[1], s[2] * s[3]
+        if c % 2:
+            return None
+        t = self.b(graph.Transpose, self.b(graph.Reshape, x, shape=(1, c, n)), perm=(0, 2, 1))
+        t = self.b(graph.LayerNorm, t, None, None, axis=2)
+        qkv = self.b(graph.Matmul, t, self.b.constant(self.array(c, 3 * c)))
+        qkv = self.b(graph.Transpose, self.b(graph.Reshape, qkv, shape=(1, n, 3, 2, c // 2)), perm=(2, 0, 3, 1, 4))
+        q, k, v = (
+            self.b(graph.Reshape, self.b(graph.Slice, qkv, starts=(i, 0, 0, 0, 0), sizes=(1, 1, 2, n, c // 2),
+                                         steps=(1,) * 5), shape=(1, 2, n, c // 2))
+            for i in range(3)
+        )  # fmt: skip
+        scores = self.b(graph.Matmul, q, self.b(graph.Transpose, k, perm=(0, 1, 3, 2)))
+        w = self.b(graph.Softmax, self.b(graph.Mul, scores, self.b.constant(np.float32(0.5))), axis=3)
+        y = self.b(graph.Transpose, self.b(graph.Matmul, w, v), perm=(0, 2, 1, 3))
+        y = self.b(graph.Matmul, self.b(graph.Reshape, y, shape=(1, n, c)), self.b.constant(self.array(c, c)))
+        y = self.b(graph.Add, y, self.b(graph.Transpose, self.b(graph.Reshape, x, shape=(1, c, n)), perm=(0, 2, 1)))
+        return self.b(graph.Reshape, self.b(graph.Transpose, y, perm=(0, 2, 1)), shape=s)
+
+
+def random_network(seed: int, blocks: int = 4) -> ModuleOp:
+    """A small convolutional network of random blocks; its outputs are class scores and the last tensor but one."""
+    rng = np.random.default_rng(seed)
+
+    def body(b: Build, values: list[Value]) -> list[Value]:
+        at = _Network(b, seed)
+        x = at.block_plain(values[0], tensor_type(values[0]).static_shape)
+        names = [n for n in dir(at) if n.startswith("block_")]
+        seen = [x]
+        while len(seen) <= blocks:
+            y = getattr(at, names[int(rng.integers(len(names)))])(x, tensor_type(x).static_shape)
+            if y is not None and np.prod(tensor_type(y).static_shape) <= _LIMIT:
+                seen.append(y)
+                x = y
+        c = tensor_type(x).static_shape[1]
+        mean = b(graph.Reshape, b(graph.Reduce, x, kind="mean", axes=(2, 3)), shape=(1, c))
+        logits = b(graph.Add, b(graph.Matmul, mean, b.constant(at.array(c, 5))), b.constant(at.array(5)))
+        return [b(graph.Softmax, logits, axis=1), seen[-2]]
+
+    return program([(1, 3, 7, 6)], body)

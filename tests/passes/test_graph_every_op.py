@@ -11,11 +11,12 @@ import pytest
 
 from tcc.compiler.interpret import interpret
 from tcc.compiler.phases.pipelines import pipelines
+from tcc.errors import InputError
 from tcc.ir import graph
-from tcc.ir.core import Value
+from tcc.ir.core import Block, Region, Value
 from tcc.ir.declare import OPS
 from tcc.ir.dialects import load_all
-from tcc.ir.graph.base import GraphOp
+from tcc.ir.graph.base import GraphOp, dense
 from tcc.ir.graph.pointwise import Compare, Pointwise
 from tcc.ir.graph.unary import Test as FloatTest
 from tcc.ir.types import BOOL, F16, F32, I32, I64
@@ -286,3 +287,45 @@ def test_bools_from_and_to_numbers() -> None:
     want = interpret(made, x)
     run_passes(made, pipelines("graph", "kernel", 1, "f32"))
     assert_close(run_kernels(made, x), want)
+
+
+def test_a_loop_of_known_trips_is_written_out() -> None:
+    """A running product with the squares before each step stacked."""
+
+    def body(b: Build, xs: list[Value]) -> Sequence[Value]:
+        block = Block([dense((), I64), dense((), BOOL), dense((3,), F32)])
+        inner = Build(block, b.program)
+        i, going, carried = block.args
+        step = inner(graph.Add, inner(graph.Cast, i, to=F32), xs[0])
+        following = inner(graph.Mul, carried, step)
+        block.append(graph.Yield([going, following, inner(graph.Mul, carried, carried)]))
+        loop = graph.Loop(
+            b.constant(np.int64(4)), None, [xs[0]], regions=[Region(block)],
+            result_types=[dense((3,), F32), dense((4, 3), F32)],
+        )  # fmt: skip
+        return b.block.append(loop).results
+
+    made = program([(3,)], body)
+    x = feeds(made)
+    want = interpret(made, x)
+    run_passes(made, pipelines("graph", "kernel", 0, "f32"))
+    assert_close(run_kernels(made, x), want)
+
+
+def test_a_loop_that_data_end_is_left_with_a_remark() -> None:
+    def body(b: Build, xs: list[Value]) -> Sequence[Value]:
+        block = Block([dense((), I64), dense((), BOOL), dense((3,), F32)])
+        inner = Build(block, b.program)
+        total = inner(graph.Reduce, block.args[2], kind="sum", axes=(0,), keepdims=False)
+        going = inner(graph.Less, total, inner.constant(np.float32(100)))
+        block.append(graph.Yield([going, inner(graph.Add, block.args[2], xs[0])]))
+        loop = graph.Loop(
+            b.constant(np.int64(4)), None, [xs[0]], regions=[Region(block)], result_types=[dense((3,), F32)]
+        )
+        return b.block.append(loop).results
+
+    made = program([(3,)], body)
+    context = run_passes(made, "expand-ops")
+    assert any(row.reason == "data decide when it ends" for row in context.decisions.rows)
+    with pytest.raises(InputError, match=r"graph\.loop .* cannot be compiled yet"):
+        run_passes(made, "lower-to-kernel")

@@ -68,6 +68,7 @@ class Grower:
                 if reason is None:
                     break
                 self.declined(chain.pop(), anchor, reason)
+            cluster.through.update(chain)
             for each in chain:
                 if each not in cluster:
                     self.p.clone(cluster, each)
@@ -213,6 +214,8 @@ class Grower:
 
     def _readable(self, cluster: Cluster, op: GraphOp) -> tuple[Value, ...]:
         """The operands of a member that may be computed where they are read."""
+        if op in cluster.through:
+            return ()
         if op is not cluster.anchor:
             return op.operands
         if op.name in CONTRACTIONS:

@@ -13,7 +13,7 @@ class Cluster:
     """A fusion group in the making.
 
     `owned` ops are computed here and nowhere else; `clones` are index ops that the cluster computes too, so that it
-    reads through them. `anchor` is None for a cluster of pointwise and index ops.
+    reads through them; those of `through` lie between the anchor and a factor in memory. `anchor` is None for a cluster of pointwise and index ops.
     """
 
     def __init__(self, first: GraphOp, anchored: bool) -> None:
@@ -21,6 +21,7 @@ class Cluster:
         self.first = first
         self.owned: dict[GraphOp, None] = {first: None}
         self.clones: dict[GraphOp, None] = {}
+        self.through: set[GraphOp] = set()
 
     def __contains__(self, op: object) -> bool:
         return op in self.owned or op in self.clones
