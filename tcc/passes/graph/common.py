@@ -32,6 +32,12 @@ RANDOM = frozenset(
 """Reference functions whose result differs from call to call: neither folded nor merged."""
 
 
+def compute(op: type[GraphOp], *arrays: Array, **attrs: Any) -> Array:
+    """What an op's only result is for operands of those values."""
+    block = Block([dense(a.shape, dtype_of(a)) for a in arrays])
+    return op(*block.args, **attrs).evaluate(*arrays)[0]
+
+
 def functions(module: ModuleOp) -> list[Func]:
     """The graph functions of a module."""
     return [op for op in module.ops if isinstance(op, Func)]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tcc import reference as _ref
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
 from tcc.ir.graph.base import Array, GraphOp
 from tcc.ir.rewriter import Rewriter
+from tcc.passes.graph.common import compute
 from tcc.passes.graph.raise_patterns.cone import Cone, cone, elementwise, ends, sources
 
 SIGNS = frozenset(
@@ -23,14 +23,14 @@ FARTHEST = 5
 
 Make = Callable[[Value], GraphOp]
 _KNOWN: list[tuple[str, Array, Make]] = [
-    ("gelu", _ref.gelu(POINTS), graph.Gelu),
-    ("gelu", _ref.gelu(POINTS, approximate="tanh"), lambda x: graph.Gelu(x, approximate="tanh")),
-    ("swish", _ref.swish(POINTS), graph.Swish),
-    ("swish", _ref.swish(POINTS, alpha=1.702), lambda x: graph.Swish(x, alpha=1.702)),
-    ("hard_swish", _ref.hard_swish(POINTS), graph.HardSwish),
-    ("mish", _ref.mish(POINTS), graph.Mish),
-    ("sigmoid", _ref.sigmoid(POINTS), graph.Sigmoid),
-    ("softplus", _ref.softplus(POINTS), graph.Softplus),
+    ("gelu", compute(graph.Gelu, POINTS), graph.Gelu),
+    ("gelu", compute(graph.Gelu, POINTS, approximate="tanh"), lambda x: graph.Gelu(x, approximate="tanh")),
+    ("swish", compute(graph.Swish, POINTS), graph.Swish),
+    ("swish", compute(graph.Swish, POINTS, alpha=1.702), lambda x: graph.Swish(x, alpha=1.702)),
+    ("hard_swish", compute(graph.HardSwish, POINTS), graph.HardSwish),
+    ("mish", compute(graph.Mish, POINTS), graph.Mish),
+    ("sigmoid", compute(graph.Sigmoid, POINTS), graph.Sigmoid),
+    ("softplus", compute(graph.Softplus, POINTS), graph.Softplus),
 ]
 
 

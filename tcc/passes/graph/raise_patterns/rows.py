@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tcc import reference as _ref
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
 from tcc.ir.graph import Constant, LayerNorm, Reduce, RmsNorm, Softmax, Transpose
 from tcc.ir.graph.base import Array, tensor_type
 from tcc.ir.rewriter import Rewriter
-from tcc.passes.graph.common import content, insert, number_like, splat, static_shape
+from tcc.passes.graph.common import compute, content, insert, number_like, splat, static_shape
 from tcc.passes.graph.raise_patterns.cone import Cone, cone, ends, rowwise, sources
 
 LARGEST_SAMPLE = 1 << 22
@@ -92,7 +91,7 @@ def raise_softmax(op: Op, rewriter: Rewriter) -> None:
         if axes is None or len(axes) != 1 or shape is None:
             continue
         samples = [_sample(shape, s) for s in (0, 1)]
-        if not _matches(found, [(x, _ref.softmax(x, axis=axes[0])) for x in samples]):
+        if not _matches(found, [(x, compute(Softmax, x, axis=axes[0])) for x in samples]):
             continue
         if found.closed(rewriter, "softmax"):
             rewriter.remark(op, "raise", "softmax", f"{len(found.ops)} ops compute it")
