@@ -68,9 +68,9 @@ def test_small_floats_round_to_the_nearest_and_keep_to_their_range(name):
     inside = np.concatenate([grid, middles, np.nextafter(middles, np.inf), np.nextafter(middles, -np.inf)])
     if name != "f4e2m1":
         inside = np.append(inside, np.nan)
-    outside = np.array([grid[-1] * 4], np.float32)
+    outside = np.array([grid[-1] * 4 if name != "f8e8m0" else 0], np.float32)
     if name == "f8e8m0":
-        inside, outside = grid, np.array([], np.float32)
+        inside, outside = grid, outside[:0]
     values = np.concatenate([inside, outside]).astype(np.float32)
     problem = builders.casts(len(values), builders.F32, [small])
     buffers = [buffer(problem.arg_types[0], values), buffer(problem.result_types[0])]
@@ -82,7 +82,9 @@ def test_small_floats_round_to_the_nearest_and_keep_to_their_range(name):
     np.testing.assert_array_equal(got[len(inside) :], np.full(len(outside), grid[-1]))
 
 
-@pytest.mark.parametrize("sm", sorted(CUDA_TARGETS))
+@pytest.mark.parametrize(
+    "sm", [sm if sm in ("sm_75", "sm_90") else pytest.param(sm, marks=pytest.mark.slow) for sm in sorted(CUDA_TARGETS)]
+)
 def test_sources_compile_for_every_architecture(sm):
     step = sorted(CUDA_TARGETS).index(sm)
     for kind, listed in SUITE.items():
