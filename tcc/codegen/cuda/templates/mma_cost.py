@@ -20,9 +20,9 @@ REDUCE_NONE, REDUCE_CLUSTER, REDUCE_WORKSPACE = 0, 1, 2
 CLOCK = 1.6e9
 """About what all these chips run at under load."""
 MOST_COPIES = 16
-L2_BYTES, COPY_CYCLES, ELEMENT_CYCLES = 48.0, 9.0, 11.0
+L2_BYTES, COPY_CYCLES, ELEMENT_CYCLES = 72.0, 5.5, 11.0
 """Bytes a cycle from L2 to an SM; cycles of a warp's 32 copies, asynchronous or through registers."""
-PRODUCT_CYCLES, BARRIER_CYCLES, FLIGHT_CYCLES, STORE_CYCLES = 6.6, 124.0, 420.0, 49.0
+PRODUCT_CYCLES, BARRIER_CYCLES, FLIGHT_CYCLES, STORE_CYCLES = 4.2, 77.0, 443.0, 87.0
 """Of an mma; of a step's barrier; of a copy from L2 or memory; of storing a vector of results."""
 RESERVED = 1024
 """Bytes of shared memory the system takes of each block."""
@@ -164,16 +164,18 @@ def _step_cycles(v: MmaView, c: Columns, target: Target, together: Array) -> Arr
     addresses = np.zeros(tensor.shape)
     for feed, rows in ((v.left, bm), (v.right, bn)):
         copies = rows * bk / feed.width / 32.0
-        addresses = addresses + copies * (COPY_CYCLES if feed.mode == COPY_ASYNC else ELEMENT_CYCLES)
-        addresses = addresses + (0.0 if feed.mode == COPY_ASYNC else 125.0)
-    shared = np.maximum(np.maximum(tensor, moved), np.maximum(from_l2, addresses))
-    # A warp's own chain of fragments, products and copies, and the barrier; the flight of the copies the step waits for.
+        if feed.mode == COPY_ASYNC:
+            addresses = addresses + copies * COPY_CYCLES * (1 + 0.7 * len(feed.access.guards))
+        else:
+            addresses = addresses + copies * ELEMENT_CYCLES + 121.0
+    shared = together * np.maximum(np.maximum(tensor, 0.94 * moved), np.maximum(from_l2, addresses))
+    # A warp's own chain of fragments, products, copies and the barrier; the flight of the copies a step waits for.
     products = (c["warp_m"] // 16) * (c["warp_n"] // 8)
     issued = PRODUCT_CYCLES * products * np.ceil(warps * together / 4) / together
-    chain = bk * size / 32 / c["slices"] * np.maximum(23.0, issued) + BARRIER_CYCLES
-    chain = chain + 7.3 * (bm + bn) * bk * size / 512 / warps
-    flight = (FLIGHT_CYCLES + 0.78 * together * from_l2) / np.maximum(c["stages"] - 1, 1)
-    return np.maximum(together * shared, np.maximum(chain, flight)) + 0.02 * np.minimum(together * shared, chain)
+    chain = bk * size / 32 / c["slices"] * np.maximum(20.0, issued) + BARRIER_CYCLES
+    chain = chain + 12.8 * (bm + bn) * bk * size / 512 / warps
+    flight = (FLIGHT_CYCLES + 0.67 * together * from_l2) / np.maximum(c["stages"] - 1, 1)
+    return np.maximum(shared, np.maximum(chain, flight)) + 0.065 * np.minimum(shared, chain) + 0.09 * flight
 
 
 def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarray[Any, Any]:
@@ -188,14 +190,16 @@ def estimate(v: MmaView, c: Columns, problem: Func, target: Target) -> np.ndarra
     resident = np.maximum(np.minimum(resident, np.minimum(2048 // threads, 32)), 1)
     waves = ceil_div(blocks, target.cores * resident)
     together = np.minimum(resident, ceil_div(blocks, target.cores))
-    stored = bm * bn / (threads * v.vector) * STORE_CYCLES * (1 + 0.24 * (c["slices"] - 1))
-    cycles = 930 + steps * _step_cycles(v, c, target, together) + stored * together
-    seconds = (waves * cycles + 7.3 * threads / 32 * together) / CLOCK
+    stored = bm * bn / (threads * v.vector) * STORE_CYCLES * (1 + 0.94 * (c["slices"] - 1))
+    cycles = 890 + steps * _step_cycles(v, c, target, together) + stored * together
+    seconds = (waves * cycles + 3.6 * threads / 32 * together) / CLOCK
     parts = 4.0 * split * tiles * np.minimum(bm, v.m) * bn
     if "cluster" in target.features:
-        added = 0.14e-6 + 0.19e-6 * split + parts / 2.4e12
+        added = 1.1e-6 + 0.05e-6 * split + parts / 6.3e12
     else:
         added = target.launch_seconds + 2 * parts / (2 * target.memory_rate)
     seconds = seconds + np.where(split > 1, added, 0.0)
+    # The next kernel's blocks have no room to wait in, and its weights come later.
+    seconds = seconds + np.where(2 * together * shared > target.shared_bytes + RESERVED, 0.22e-6, 0.0)
     memory = memory_seconds(problem, target)
-    return 0.62 * target.launch_seconds + np.maximum(seconds, 1.05 * memory + 0.5e-6) + 0.22 * memory
+    return 0.62 * target.launch_seconds + np.maximum(seconds, 1.07 * memory + 0.5e-6) + 0.21 * memory
