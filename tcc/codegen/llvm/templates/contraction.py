@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tcc.codegen.llvm.emit import I8, Body, Int, KernelEmitter
+from tcc.codegen.llvm.emit import I8, I64, Body, Int, KernelEmitter
 from tcc.codegen.llvm.emit.memory import address
 from tcc.codegen.llvm.templates.contraction_cost import estimate
 from tcc.codegen.llvm.templates.contraction_pack import copy_left, pack_right, zero_row
@@ -27,7 +27,11 @@ from tcc.ir.kernel import Func
 from tcc.ir.targets import Target
 
 M_TILES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14]
-PARTS = [1, 2, 4, 8, 16, 32]
+
+
+def _parts(target: Target, factor: int) -> list[int]:
+    """Numbers of parts: one, one for each worker, and some more, so that blocks fit a cache."""
+    return list(dict.fromkeys((1, target.cores, factor * target.cores, factor * 4 * target.cores)))
 
 
 def registers(target: Target) -> int:
@@ -74,8 +78,8 @@ class ContractionTiles(Template):
 
     def space_for(self, problem: Func, target: Target) -> Space:
         plan = make_plan(problem, target)
-        m_parts = [p for p in PARTS if p <= plan.row_count]
-        n_parts = [p for p in PARTS if p <= plan.panels(plan.lanes)]
+        m_parts = [p for p in _parts(target, 4) if p <= plan.row_count]
+        n_parts = [p for p in _parts(target, 2) if p <= plan.panels(plan.lanes)]
         return Space(
             m_tile=[m for m in M_TILES if m <= plan.row_count],
             n_tile=[v * plan.lanes for v in (1, 2, 3, 4) if (v - 1) * plan.lanes < plan.columns],
@@ -215,6 +219,13 @@ class _Tasks:
         size = plan.depth_count * self.n * plan.acc.bytes
         step = -(-self.n * plan.acc.bytes // tiles)
         share = step * plan.depth_count
+
+        if tiles == 1:
+            # Every panel is read once: stay a little ahead in the stream.
+            import os
+
+            D = int(os.environ.get("DIST", "8192"))
+            return lambda number: Ahead(e.b.gep(panel, [I64(D)], source_etype=I8), step)
 
         def of_tile(number: Int) -> Ahead:
             start = e.minimum(e.mul(number, share), size)

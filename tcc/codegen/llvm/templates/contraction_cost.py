@@ -28,6 +28,14 @@ FAR_PREFETCHED = 10.0
 """The same, sustained, where computing hides it."""
 SECOND_LEVEL = 1.3e6
 """Bytes of a block that stays in the second-level cache beside what streams through."""
+NEAR = 28.0
+"""Bytes a cycle from the second-level cache."""
+PANEL_FIRST_LEVEL = 3.2e4
+"""Bytes of a panel that stays in the first-level cache from tile to tile."""
+WITHOUT_PREFETCH = 1.3
+"""How much longer rows and results are waited for without prefetching."""
+FIRST_LEVEL = 2.4e4
+"""Bytes of a block that stays in the first-level cache."""
 LAUNCH_CYCLES = 4000.0
 
 
@@ -56,15 +64,16 @@ def region_cycles(plan: Plan) -> float:
 
 def tile_cycles(plan: Plan, left: Left, m: Array, v: Array) -> Array:
     """Cycles of one tile of m rows and v vectors."""
-    step = np.maximum(np.maximum(m * v, m + v) / 2, 4.0)
+    panel = plan.depth_count * v * plan.lanes * plan.acc.bytes
+    near = np.where(panel > PANEL_FIRST_LEVEL, v * plan.lanes * plan.acc.bytes / NEAR, 0.0)
+    step = np.maximum(np.maximum(np.maximum(m * v, m + v) / 2, 4.0), near)
     taps = prod(left.taps.values())
+    run = np.maximum(left.run * step, left.run * (m * v + m + v + 0.75) / 5.5) * (1.0 if abs(left.step) <= 1 else 1.2)
     if left.uniform is not None:
-        tap, setup = 4.0, 20.0
+        finding, setup = 3.0, 20.0
     else:
-        tap = 8.0 + m * (0.6 + 0.9 * len(left.address.guards))
-        setup = 30.0 + 4.0 * m
-    loop = 0.3 * np.ceil(left.run / 4)
-    return taps * (left.run * step + tap + loop) + setup + m * v * (region_cycles(plan) + 0.5)
+        finding, setup = 5.0 + m * (1.5 + 1.5 * len(left.address.guards)) / 4.5, 20.0 + 3.0 * m
+    return taps * (run + finding) + setup + m * v * (region_cycles(plan) + 0.5)
 
 
 def estimate(plan: Plan, c: Columns, target: Target) -> Array:
@@ -98,21 +107,31 @@ def estimate(plan: Plan, c: Columns, target: Target) -> Array:
     right_bytes = vectors * plan.lanes * depth * size
     own_left, own_right = left_bytes * rows_w, right_bytes * columns_w
     out = _moved(plan) * share
-    left_part, right_part = left_bytes / mp, right_bytes / np_
-    # Passes over what the second level does not hold.
-    panels_a_part = np.ceil(w.panels / np_)
-    again_left = np.where(left_part > SECOND_LEVEL, panels_a_part, 1.0)
-    again_right = np.where((right_bytes * columns_w > SECOND_LEVEL) & (c["order"] == "mn"), np.ceil(mp * rows_w), 1.0)
-    again_right = np.where((right_part > SECOND_LEVEL) & (c["order"] == "nm"), np.ceil(mp * rows_w), again_right)
-    first = np.minimum(right_bytes / w.panels, own_right)
-    waiting = (own_left * (1 + 0.35 * (again_left - 1)) + out) / FAR
-    plain = own_right * again_right / FAR * 1.25
-    hidden = first / FAR + np.maximum(0.0, own_right * again_right / FAR_PREFETCHED - cycles) + 0.015 * cycles
-    waiting = waiting * np.where(c["prefetch"] == "none", 1.6, 1.0) + np.where(c["prefetch"] == "all", hidden, plain)
+    # What is read again, from the level that holds it.
+    by_rows = c["order"] == "mn"
+    panels_w, parts_w = np.ceil(w.panels * columns_w), np.ceil(np_ * columns_w)
+    inner = np.where(by_rows, panels_w, np.ceil(w.panels / np_)) - 1
+    outer = np.where(by_rows, 0.0, parts_w - 1)
+    again_left = own_left * (inner * _level(left_bytes / mp) + outer * _level(own_left))
+    passes = np.ceil(mp * rows_w) - 1
+    again_right = own_right * passes * _level(np.where(by_rows, own_right, right_bytes / np_))
+    first = right_bytes / w.panels
+    vectors_a_tile = m * v * (1 + sum(1 for i in plan.extra if plan.nest.operands[i].symbols & set(plan.rows)))
+    fetching = np.where(c["prefetch"] == "none", 0.0, 0.5 * share * batch * w.tiles * w.panels * vectors_a_tile)
+    waiting = (own_left + again_left + out) / FAR
+    waiting = waiting * np.where(c["prefetch"] == "none", WITHOUT_PREFETCH, 1.0) + fetching
+    plain = (own_right + again_right) / FAR * 1.25
+    hidden = first / FAR + np.maximum(0.0, (own_right + again_right) / FAR_PREFETCHED - cycles) + 0.015 * cycles
+    waiting = waiting + np.where(c["prefetch"] == "all", hidden, plain)
     tasks = batch * mp * np_
     seconds = (cycles + waiting + 40.0 * np.ceil(tasks / target.cores)) / rate
     before = _before(plan, c, target)
     return target.launch_seconds + seconds + before / rate
+
+
+def _level(nbytes: Array) -> Array:
+    """The cost of reading a block of that size again, relative to the last-level cache."""
+    return np.where(nbytes > SECOND_LEVEL, 0.5, np.where(nbytes > FIRST_LEVEL, 0.25, 0.0))
 
 
 def _share(
@@ -171,8 +190,9 @@ def _before(plan: Plan, c: Columns, target: Target) -> Array:
     if plan.copy is not None and plan.copy.dims:
         name, inner = list(plan.copy.dims.items())[-1]
         strided = all(a.stride_along(name) not in (0, 1) for a in plan.copy.operands)
-        vectors = plan.copy.size / inner * -(-inner // lanes) if not strided else plan.copy.size
-        copying = vectors * (2.0 if not strided else 1.2) / target.cores + plan.copy.size * size / target.cores / FAR
+        lines = plan.copy.size / inner
+        instructions = plan.copy.size / lanes * 25.0 if strided else lines * (8.0 + 2.0 * -(-inner // lanes))
+        copying = (instructions + plan.copy.size * size / FAR) / target.cores
         total = total + np.where(c["copy"], copying + LAUNCH_CYCLES, 0.0)
     if not plan.packs_right:
         elements = plan.batch_count * np.ceil(plan.columns / c["n_tile"]) * c["n_tile"] * plan.depth_count

@@ -56,6 +56,21 @@ class Copy:
     def size(self) -> int:
         return prod(self.dims.values())
 
+    def merged(self) -> Copy:
+        """The same with the innermost dims merged, where every operand is contiguous over them: a guarded pixel of C
+        channels is C guarded elements."""
+        dims, operands = dict(self.dims), list(self.operands)
+        while len(dims) > 1:
+            outer, inner = list(dims)[-2:]
+            changed = [_merge_dims(a, outer, inner, dims[inner]) for a in operands]
+            if not all(isinstance(a, Address) for a in changed):
+                break
+            width = dims.pop(inner)
+            dims[outer] *= width
+            ranges = {n: (0, size - 1) for n, size in dims.items()}
+            operands = [replace(a, ranges=ranges) for a in changed if a is not None]
+        return replace(self, dims=dims, operands=tuple(operands))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -206,6 +221,22 @@ def unflattened(rows: Mapping[str, int], name: str = ROW) -> dict[str, Dim]:
     return out
 
 
+def _merge_dims(a: Address, outer: str, inner: str, width: int) -> Address | None:
+    """The address with `outer` counting elements of what were `outer` and `inner`; None where that is not affine."""
+    step = coefficient(a.offset, inner)
+    if step is None or coefficient(a.offset, outer) != step * width or a.zero or a.indirect:
+        return None
+    guards: list[tuple[Dim, int]] = []
+    for index, extent in a.guards:
+        own = coefficient(index, outer)
+        if inner in symbols(index) or own not in (0, 1):
+            return None
+        rest = substitute(index, {outer: 0})
+        guards.append((index, extent) if own == 0 else (add(Sym(outer), mul(rest, width)), extent * width))
+    offset = add(substitute(a.offset, {outer: 0, inner: 0}), mul(Sym(outer), step))
+    return replace(a, offset=offset, guards=tuple(guards))
+
+
 def _as_left(plan: Plan, address: Address, reduce: Mapping[str, int]) -> Left | None:
     """How an address is walked; None where its run is not one of equal steps."""
     dims = dict(reduce)
@@ -288,7 +319,7 @@ def _copy(plan: Plan, left: range) -> Copy | None:
         offset = add(offset, mul(at, stride))
         stride *= size
     left_as_copied = _as_left(plan, Address(plan.acc, offset, plan.nest.ranges), plan.depth)
-    return None if left_as_copied is None else Copy(dims, tuple(reading), left_as_copied)
+    return None if left_as_copied is None else Copy(dims, tuple(reading), left_as_copied).merged()
 
 
 def _ratio(addresses: Sequence[Address], window: str, tap: str) -> tuple[int, int] | None:

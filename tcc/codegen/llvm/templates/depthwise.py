@@ -147,10 +147,7 @@ def make_plan(problem: Func, target: Target) -> Plan:
 def _registers(columns: Columns, problem: Func, target: Target) -> Any:
     plan = make_plan(problem, target)
     have = 32 if "avx512" in target.features else 16
-    sums = columns["tile"] * columns["vectors"]
-    pixel, tap = plan.x[:2] if plan.x is not None else (1, 1)
-    fresh = 1 + (plan.size["kx"] - 1) * min(tap, 1) + 0 * pixel
-    return sums + np.minimum(fresh, 3) * columns["vectors"] <= have
+    return (columns["tile"] + min(plan.size["kx"], 7) + 1) * columns["vectors"] <= have
 
 
 def _exists(columns: Columns, problem: Func, target: Target) -> Any:
@@ -213,6 +210,7 @@ class Depthwise(Template):
         tasks = outer * configs["row_parts"] * configs["channel_parts"]
         share = np.ceil(tasks / target.cores) * rows * np.ceil(blocks / configs["channel_parts"])
         far = np.where((configs["channels"] == "outer") & (blocks > 1), 1.15, 1.0)
+        far = far * np.where(configs["channel_parts"] > 1, 1.05, 1.0)
         moved = 4.0 * outer * size["g"] * (size["oy"] * size["ox"] * (1 + stride * stride))
         rate = target.flop_rate / target.cores / (4 * plan.lanes)
         return share * line * far / rate + moved / (6e10 * target.cores) + tasks * 1.5e-8
@@ -391,28 +389,32 @@ class _Emit:
         return low, high
 
     def _taps(self, sums: Sequence[Sequence[Var]], line: Any, filters: Any, ox: Int | None, masks: list[Any]) -> None:
-        """The taps of one row of the window; `ox`: where the tile starts if it touches the border."""
+        """The taps of one row of the window; `ox`: where the tile starts if it touches the border.
+
+        Pixel after pixel, each with all its uses, so that only the sums and the weights stay in registers.
+        """
         e, plan = self.e, self.plan
         lanes, acc = plan.lanes, plan.acc
-        pixels: dict[tuple[int, int], Any] = {}
         step, tap = plan.steps
-        for kx in range(plan.size["kx"]):
-            ys = [
-                load_raw(e, address(e, filters, kx * self.width + v * lanes, acc), acc, lanes)
-                for v in range(self.vectors)
-            ]
-            for t, row in enumerate(sums):
-                if ox is not None and not self._inside(ox, t, kx):
-                    continue
-                for v, total in enumerate(row):
-                    key = (t * step + kx * tap, v)
-                    if key not in pixels:
-                        place = address(e, line, key[0] + v * lanes, plan.source.dtype)
-                        pixels[key] = cast(e, self._load(place, masks[v]), acc).ir
+        uses: dict[int, list[tuple[int, int]]] = {}
+        for t in range(len(sums)):
+            for kx in range(plan.size["kx"]):
+                if ox is None or self._inside(ox, t, kx):
+                    uses.setdefault(t * step + kx * tap, []).append((t, kx))
+        weights: dict[tuple[int, int], Any] = {}
+        for offset, pairs in sorted(uses.items()):
+            for v in range(self.vectors):
+                place = address(e, line, offset + v * lanes, plan.source.dtype)
+                x = cast(e, self._load(place, masks[v]), acc).ir
+                for t, kx in pairs:
+                    if (kx, v) not in weights:
+                        at = address(e, filters, kx * self.width + v * lanes, acc)
+                        weights[kx, v] = load_raw(e, at, acc, lanes)
+                    total = sums[t][v]
                     if acc.is_float:
-                        total.set(e.fma(pixels[key], ys[v], total.get()))
+                        total.set(e.fma(x, weights[kx, v], total.get()))
                     else:
-                        total.set(e.b.add(total.get(), e.b.mul(pixels[key], ys[v])))
+                        total.set(e.b.add(total.get(), e.b.mul(x, weights[kx, v])))
 
     def _load(self, place: Any, mask: Any) -> Val:
         if mask is None:
