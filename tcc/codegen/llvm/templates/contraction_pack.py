@@ -128,9 +128,11 @@ def pack_right(e: KernelEmitter, plan: Plan, width: int, scratch: int) -> None:
 
 def _is_turned(plan: Plan, run_dim: str) -> bool:
     """Whether the right factor is contiguous along the depth, so that squares of it are transposed in registers."""
+    if len(plan.right) != 1:
+        return False
     a = plan.nest.operands[plan.right.start]
     return (
-        len(plan.right) == 1 and is_cast(plan.anchor.rhs_body, plan.acc) and a.dtype == plan.acc and plan.lanes >= 4
+        is_cast(plan.anchor.rhs_body, plan.acc) and a.dtype == plan.acc and plan.lanes >= 4
         and not a.is_guarded and not a.indirect and a.stride_along(run_dim) == 1
         and a.stride_along(plan.column) not in (None, 0, 1)
     )  # fmt: skip
@@ -178,7 +180,7 @@ def zero_row(e: KernelEmitter, plan: Plan, length: int, fill: float | int | None
 
     element = compute_type(plan.acc)
     array = ir.ArrayType(element, length)
-    row = ir.GlobalVariable(e.module, array, "fill")
+    row: Any = ir.GlobalVariable(e.module, array, "fill")
     row.linkage = "internal"
     row.global_constant = True
     row.align = 64
