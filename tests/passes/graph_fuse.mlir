@@ -90,9 +90,8 @@ graph.func() {sym_name = "main", arg_names = ["x"], result_names = ["p", "k"]} (
 // -----
 
 // Keys that heads share are read through the expand; what computes them is a kernel of its own.
-// CHECK: %[[K:.*]] = graph.fused(%k) ({
-// CHECK: graph.tanh
-// CHECK: %[[A:.*]] = graph.fused(%q, %[[K]]) ({
+// CHECK: %[[K:.*]] = graph.tanh(%k)
+// CHECK-NEXT: %[[A:.*]] = graph.fused(%[[K]], %q) ({
 // CHECK: graph.expand
 // CHECK: graph.attention
 // CHECK: graph.return(%[[A]])
