@@ -29,7 +29,8 @@ def reference(name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     session = ort.InferenceSession(zoo.load(name).SerializeToString(), quiet, providers=["CPUExecutionProvider"])
     held = {i.name for i in session.get_inputs()}
     names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(None, {k: v for k, v in inputs.items() if k in held}), strict=True))
+    found = session.run(None, {k: v for k, v in inputs.items() if k in held})
+    return {n: np.asarray(a) for n, a in zip(names, found, strict=True)}
 
 
 def worst(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> float:

@@ -29,7 +29,7 @@ class Options:
     target: str = "native"
     opt_level: int = 1
     precision: str = "f32"
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict[str, "Sequence[int]"])
+    shapes: Mapping[str, Sequence[int | None]] = field(default_factory=dict[str, "Sequence[int | None]"])
     search_seconds: float | None = None
     records: Path | None = None
     tactics: Path | None = None
