@@ -40,7 +40,7 @@ def flatten(extents: Sequence[tuple[str, int]], name: str) -> dict[str, Dim]:
     total = 1
     out: dict[str, Dim] = {}
     for dim, extent in reversed(extents):
-        whole = total * extent
+        whole = total * max(extent, 1)
         ranges = {name: (0, max(_product(extents) - 1, 0))}
         out[dim] = mod(floordiv(Sym(name), total, ranges), extent, ranges) if extent > 1 else 0
         total = whole

@@ -187,7 +187,7 @@ class AttentionSimt(Template):
         values = bk * (groups * (quad + 4.0 * fma * c["rows"]) + one * c["rows"] * groups)
         issue = scores + values + c["rows"] * c["keys"] * softmax + c["rows"] * (60.0 + 4.0 * groups)
         issue = issue + bk * (a.d + a.dv) / 4.0 / threads * fetch + frame
-        together = np.minimum(resident, ceil_div(blocks, target.cores))
+        together = np.maximum(1, np.minimum(resident, ceil_div(blocks, target.cores)))
         waves = np.maximum(ceil_div(blocks, resident * target.cores), 1)
         step = issue * np.maximum(together * threads / 128.0, hide) / clock(target)
         seconds = waves * (ceil_div(a.n, bk) * step + around)
@@ -291,7 +291,7 @@ class AttentionTensor(Template):
         steps = ceil_div(a.n, c["keys"])
         step = own * (a.d + a.dv) / 128.0 * product + own * score + a.dv * rescale
         step = step + c["keys"] * (a.d + a.dv) / (256.0 * warps) * fetch + frame
-        together = np.minimum(resident, ceil_div(blocks, target.cores))
+        together = np.maximum(1, np.minimum(resident, ceil_div(blocks, target.cores)))
         cycles = step * np.maximum(together * warps / 4.0, hide)
         merge = np.where(c["key_warps"] > 1, 3e-7 + c["key_warps"] * a.dv * 1e-9, 0.0)
         unhidden = np.where(c["buffers"] > 1, 0.2, 1.0) * wait * 1e-6 / np.sqrt(together)
