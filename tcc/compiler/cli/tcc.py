@@ -153,30 +153,19 @@ def _stop_at(args: argparse.Namespace, phase: str, module: ModuleOp, context: Pa
 
 def _list_space(args: argparse.Namespace, module: ModuleOp, context: PassContext) -> int:
     """The table of problems: how many configs are legal for each template, and why others are not."""
-    from tcc.codegen.template import candidates, rows_of
-    from tcc.ir.kernel.problem import kernels_of, problem_key
+    from tcc.compiler.search.choose import find_problems
+    from tcc.compiler.search.enumerate import enumerate_problem
+    from tcc.ir.kernel.problem import kernels_of
 
     assert context.target is not None
     rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for f in kernels_of(module):
-        key = problem_key(f)
-        if key in seen:
-            continue
-        seen.add(key)
-        counts: dict[str, int] = {}
-        dropped: list[str] = []
-        for t, reason in candidates(f, context.target):
-            if reason is not None:
-                dropped.append(reason)
-                continue
-            columns, gone = t.legal_columns(f, context.target)
-            counts[t.name] = len(rows_of(columns)) if columns else 1
-            dropped += [f"{t.name}: {n} dropped: {why}" for why, n in gone]
-        anchor = f.anchors()[0]
+    for p in find_problems(kernels_of(module), module):
+        listing = enumerate_problem(p.func, context.target, naive=True)
+        anchor = p.func.anchors()[0]
         rows.append({
-            "problem": key[:12], "anchor": anchor.name.removeprefix("kernel."), "domain": anchor.domain.text(),
-            "configs": sum(counts.values()), "templates": counts, "dropped": dropped, "loc": list(f.loc),
+            "problem": p.key[:12], "anchor": anchor.name.removeprefix("kernel."), "domain": anchor.domain.text(),
+            "configs": sum(listing.counts.values()), "templates": listing.counts,
+            "dropped": [f"{what}: {why}" for what, why, _ in listing.dropped], "loc": list(p.loc),
         })  # fmt: skip
     if args.json:
         print(json.dumps(rows, ensure_ascii=False))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from tcc.codegen.template import Packing
 from tcc.compiler.emitted import emit, packings
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Value
-from tcc.ir.expr import evaluate
+from tcc.ir.expr import coefficient, evaluate, symbols
 from tcc.ir.kernel import Constant, Func, Host, LaunchOp, Pack, ViewOp
 from tcc.ir.kernel.problem import kernels_of
 from tcc.ir.module import ModuleOp
@@ -94,6 +95,9 @@ def pack_array(array: Array, op: Pack) -> Array:
 def pack_values(array: Array, domain: Domain, access: IndexMap, dtype: DType) -> Array:
     """`packed[d…] = array[map(d…)]`, the map's fill where that is out of range, as `dtype`."""
     shape = tuple(domain.int_extent(n) for n in domain.parallel_names)
+    view = _affine_view(array, domain.parallel_names, shape, access)
+    if view is not None:
+        return np.ascontiguousarray(view.astype(dtype.numpy, copy=False))
     index = {
         n: np.arange(extent, dtype=np.int64).reshape([-1 if i == j else 1 for j in range(len(shape))])
         for i, (n, extent) in enumerate(zip(domain.parallel_names, shape, strict=True))
@@ -112,3 +116,31 @@ def pack_values(array: Array, domain: Domain, access: IndexMap, dtype: DType) ->
     if access.fill is not None:
         out = np.where(inside, out, np.asarray(access.fill, array.dtype))
     return np.ascontiguousarray(out.astype(dtype.numpy, copy=False))
+
+
+def _affine_view(array: Array, names: Sequence[str], shape: tuple[int, ...], access: IndexMap) -> Array | None:
+    """The packed array as a strided view of the (padded) constant, which copies faster than gathering by index; None
+    where the map is not affine."""
+    if access.zero or array.ndim == 0 or 0 in shape or 0 in array.shape:
+        return None
+    steps = [0] * len(names)
+    first: list[int] = []
+    pads: list[tuple[int, int]] = []
+    for e, extent in zip(access.results, array.shape, strict=True):
+        factors = [coefficient(e, n) for n in names]
+        if any(f is None for f in factors) or not symbols(e) <= set(names):
+            return None
+        base = int(evaluate(e, dict.fromkeys(names, 0)))
+        ends = [(f or 0) * (n - 1) for f, n in zip(factors, shape, strict=True)]
+        low, high = base + sum(min(0, end) for end in ends), base + sum(max(0, end) for end in ends)
+        pads.append((max(0, -low), max(0, high - extent + 1)))
+        first.append(base + pads[-1][0])
+    if any(before or after for before, after in pads):
+        padded = int(np.prod([n + sum(p) for n, p in zip(array.shape, pads, strict=True)], dtype=np.int64))
+        if access.fill is None or padded > 2 * array.size + (1 << 20):
+            return None
+        array = np.pad(array, pads, constant_values=np.asarray(access.fill, array.dtype))
+    for i, e in enumerate(access.results):
+        for j, n in enumerate(names):
+            steps[j] += (coefficient(e, n) or 0) * array.strides[i]
+    return np.lib.stride_tricks.as_strided(array[tuple(slice(f, None) for f in first)], shape, steps)

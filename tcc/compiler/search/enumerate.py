@@ -114,19 +114,19 @@ def is_naive(t: Template) -> bool:
     return t.name.endswith(".naive")
 
 
-def enumerate_problem(func: Func, target: Target) -> Listing:
-    """All candidates. The naive template's are listed only where nothing else takes the problem."""
+def enumerate_problem(func: Func, target: Target, naive: bool = False) -> Listing:
+    """All candidates. The naive template's are listed only where nothing else takes the problem, or for `naive`."""
     out = Listing()
-    naive: list[Template] = []
+    plain: list[Template] = []
     for t, reason in candidates(func, target):
         if reason is not None:
             out.dropped.append((t.name, reason, None))
         elif is_naive(t):
-            naive.append(t)
+            plain.append(t)
         else:
             _add(out, t, func, target)
-    if not out.spaces:
-        for t in naive:
+    if naive or not out.spaces:
+        for t in plain:
             _add(out, t, func, target)
     return out
 

@@ -36,6 +36,8 @@ Array = np.ndarray[Any, Any]
 Json = dict[str, Any]
 POINTS = 4000
 """About how many elements of each result are checked."""
+REPEAT = 4_194_301
+"""Random floats come again after so many, a prime that no extent divides."""
 COMPILE_SECONDS = 20.0
 """How long a candidate's code may take to compile."""
 
@@ -145,7 +147,8 @@ def _random(t: TensorType, count: int, limit: int | None, scale: float, rng: np.
         half = 1 << (d.bits - 1) if d.bits <= 8 else 8
         low, high = (0, 2 * half) if d.kind == "uint" else (-half, half)
         return rng.integers(low, high, count).astype(d.numpy)
-    return (rng.standard_normal(count, np.float32) * np.float32(scale)).astype(d.numpy)
+    fresh = (rng.standard_normal(min(count, REPEAT), np.float32) * np.float32(scale)).astype(d.numpy)
+    return np.resize(fresh, count) if count > REPEAT else fresh
 
 
 def build_trial(case: Case, candidate: Candidate, target: Target) -> Trial:

@@ -69,8 +69,7 @@ def evaluate(func: Func, operands: Sequence[Array], points: int | None = None, s
     """
     env: dict[Value, Approx] = {}
     for arg, array in zip(func.body.block.args, operands, strict=True):
-        assert isinstance(arg.type, TensorType)
-        env[arg] = Approx(_widen(array, arg.type.dtype))
+        env[arg] = Approx(array)
     returned = func.body.block.terminator.operands
     expected: dict[Value, Expected] = {}
     for op in func.anchors():
@@ -86,10 +85,6 @@ def evaluate(func: Func, operands: Sequence[Array], points: int | None = None, s
                 error[e.index] = e.allowance
                 env[r] = Approx(exact, error)
     return [expected[v] for v in returned]
-
-
-def _widen(array: Array, dtype: DType) -> Array:
-    return array.astype(np.float64) if dtype.is_float else array
 
 
 class _Anchor:
@@ -126,8 +121,11 @@ class _Anchor:
         for s in access.symbols:
             if s.startswith("$"):
                 index[s] = self.load(int(s[1:]), index).exact
-        source = self.env[self.op.operands[i]]
-        return read(source, access, index)
+        operand = self.op.operands[i]
+        got = read(self.env[operand], access, index)
+        assert isinstance(operand.type, TensorType)
+        # Made float64 here and not before: a constant may have a hundred million elements.
+        return Approx(got.exact.astype(np.float64), got.error) if operand.type.dtype.is_float else got
 
     def loads(self, values: Sequence[Value], start: int, index: dict[str, Array] | None = None) -> list[Approx]:
         return [self.load(start + i, index) for i in range(len(values))]
