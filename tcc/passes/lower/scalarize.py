@@ -258,6 +258,7 @@ class Scalarizer:
         v = indices
         while not self.is_input(v):
             op = v.defining_op
+            assert op is not None, "indices that nothing makes"
             assert is_place_arithmetic(op) or isinstance(op, VIEWS), f"indices through {op}"
             if isinstance(op, Clip):
                 clips.append(op)

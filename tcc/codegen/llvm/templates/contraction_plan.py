@@ -290,7 +290,7 @@ def _copy(plan: Plan, left: range) -> Copy | None:
     dims: dict[str, int] = {}
     for name, size in (*plan.batch.items(), *plan.rows.items()):
         tap = _WINDOWS.get(name) if isinstance(plan.anchor, Conv) else None
-        if tap in plan.depth:
+        if tap is not None and tap in plan.depth:
             ratio = _ratio(addresses, name, tap)
             if ratio is None:
                 return None

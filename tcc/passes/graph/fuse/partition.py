@@ -13,7 +13,8 @@ class Cluster:
     """A fusion group in the making.
 
     `owned` ops are computed here and nowhere else; `clones` are index ops that the cluster computes too, so that it
-    reads through them; those of `through` lie between the anchor and a factor in memory. `anchor` is None for a cluster of pointwise and index ops.
+    reads through them; those of `through` lie between the anchor and a factor in memory. `anchor` is None for a cluster
+    of pointwise and index ops.
     """
 
     def __init__(self, first: GraphOp, anchored: bool) -> None:
