@@ -264,8 +264,8 @@ class Tile:
         count, vectors = len(sums), len(sums[0])
         if self.operations * count * vectors <= _INLINE or count == 1:
             known = [self._constant_along_rows(batch, column, j, vectors, mask) for j in range(vectors)]
-            for line, at in zip(sums, where, strict=True):
-                self._row(line, {**batch, **at}, column, mask, known)
+            for line, place in zip(sums, where, strict=True):
+                self._row(line, {**batch, **place}, column, mask, known)
             return
         lanes, acc = plan.lanes, plan.acc
         tile = e.alloca(vector(compute_type(acc), lanes), count * vectors, align=64)
