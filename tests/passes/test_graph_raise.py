@@ -231,6 +231,22 @@ def test_three_dims_are_heads() -> None:
     assert_close(interpret(made, x), want)
 
 
+def test_repeated_heads_are_shared() -> None:
+    def body(b: Build, xs: list[Value]) -> Sequence[Value]:
+        def repeat(x: Value) -> Value:
+            wide = b(graph.Expand, b(graph.Reshape, x, shape=(1, 2, 1, 5, 4)), shape=(1, 2, 3, 5, 4))
+            return b(graph.Reshape, wide, shape=(1, 6, 5, 4))
+
+        return [b(graph.Matmul, b(graph.Softmax, scores(b, xs[0], repeat(xs[1])), axis=3), repeat(xs[2]))]
+
+    made = program([(1, 6, 5, 4), (1, 2, 5, 4), (1, 2, 5, 4)], body)
+    x = feeds(made)
+    want = interpret(made, x)
+    run_passes(made, "canonicalize,raise-patterns,canonicalize,dce")
+    assert ops_of(made) == ["builtin.module", "func", "attention", "return"]
+    assert_close(interpret(made, x), want)
+
+
 def test_weights_that_others_use_keep_the_softmax() -> None:
     def body(b: Build, xs: list[Value]) -> Sequence[Value]:
         w = b(graph.Softmax, scores(b, xs[0], xs[1]), axis=3)

@@ -10,10 +10,19 @@ import numpy as np
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
 from tcc.ir.expr import Dim
-from tcc.ir.graph import Attention, Constant, Matmul, Reshape, Softmax, Transpose
+from tcc.ir.graph import Attention, Constant, Expand, Matmul, Reshape, Softmax, Transpose
 from tcc.ir.graph.base import GraphOp, tensor_type
 from tcc.ir.rewriter import Rewriter
-from tcc.passes.graph.common import constant, content, insert, number_like, splat, static_shape, with_operands
+from tcc.passes.graph.common import (
+    constant,
+    content,
+    insert,
+    number_like,
+    shape_of,
+    splat,
+    static_shape,
+    with_operands,
+)
 
 HIDES = -1e8
 """Numbers up to this in a mask hide a key: e to their power is 0 beside any other score."""
@@ -72,6 +81,12 @@ def _raise(op: Matmul, softmax: Softmax, guard: list[Op], rewriter: Rewriter) ->
     kt, b = _without_scale(kt, op, rewriter)
     rank = len(shapes[0] or ())
     k: Value = insert(rewriter, op, Transpose(kt, perm=(*range(rank - 2), rank - 1, rank - 2))).y
+    turned = kt.defining_op
+    if isinstance(turned, Transpose) and turned.perm == (*range(rank - 2), rank - 1, rank - 2):
+        k = turned.x
+    fewer_k, fewer_v = _shared_heads(k), _shared_heads(v)
+    if fewer_k is not None and fewer_v is not None and shape_of(fewer_k)[1] == shape_of(fewer_v)[1]:
+        k, v = fewer_k, fewer_v
     mask, causal = _mask(found, op, rewriter)
     q4, k4, v4 = (_four(x, op, rewriter) for x in (q, k, v))
     made = insert(rewriter, op, Attention(q4, k4, v4, mask, scale=found.scale * a * b, causal=causal)).y
@@ -164,6 +179,21 @@ def _without_scale(v: Value, at: Op, rewriter: Rewriter) -> tuple[Value, float]:
     for each in reversed(chain):
         x = insert(rewriter, at, with_operands(each, x), each.loc).results[0]
     return x, float(c) if isinstance(op, graph.Mul) else 1.0 / float(c)
+
+
+def _shared_heads(v: Value) -> Value | None:
+    """x [b, h, n, d] of a value [b, h·g, n, d] in which each of its heads stands g times (Ainslie et al., 2023)."""
+    merged = v.defining_op
+    repeated = merged.x.defining_op if isinstance(merged, Reshape) else None
+    if not isinstance(merged, Reshape) or not isinstance(repeated, Expand) or len(merged.shape) != 4:
+        return None
+    split = repeated.x.defining_op
+    if not isinstance(split, Reshape) or len(shape_of(split.x)) != 4 or len(repeated.shape) != 5:
+        return None
+    b, h, n, d = shape_of(split.x)
+    if tuple(split.shape) != (b, h, 1, n, d) or (*repeated.shape[:2], *repeated.shape[3:]) != (b, h, n, d):
+        return None
+    return split.x
 
 
 def _four(v: Value, at: Op, rewriter: Rewriter) -> Value:
