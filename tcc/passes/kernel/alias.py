@@ -40,7 +40,11 @@ class Alias(Pass):
         for op in reversed(assembles):
             y = op.y.type
             assert isinstance(y, TensorType)
-            for i, (part, offset) in enumerate(zip(op.parts, op.offsets, strict=True)):
+            # The result may have got strides of its own inside a concat that takes it.
+            offsets = _offsets(op, y)
+            if offsets != op.offsets:
+                rewriter.set_attr(op, "offsets", offsets)
+            for i, (part, offset) in enumerate(zip(op.parts, offsets, strict=True)):
                 t = part.type
                 assert isinstance(t, TensorType)
                 strides = y.element_strides
@@ -59,6 +63,19 @@ class Alias(Pass):
                     rewriter.set_operand(op, i, copy.results[0])
                     placed.add(copy.results[0])
                     rewriter.remark(op, "alias", "copied", f"part {i} is copied: {reason}")
+
+
+def _offsets(op: Assemble, y: TensorType) -> tuple[int, ...]:
+    """Where each part starts in the result, in elements of the memory that the result's strides span."""
+    stride = y.element_strides[op.axis]
+    assert isinstance(stride, int)
+    out: list[int] = []
+    at = 0
+    for part in op.parts:
+        out.append(at * stride)
+        assert isinstance(part.type, TensorType)
+        at += part.type.static_shape[op.axis]
+    return tuple(out)
 
 
 def _chain(v: Value) -> list[Value]:
