@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ class Loaded:
     def __init__(self, emitted: Emitted, t: Target) -> None:
         self.emitted = emitted
         (made,) = compile_all([("kernel", emitted.source)], llvm_target(t))
-        engine = _loader(made.content)
+        engine = self.engine = _loader(made.content)
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         self.functions = [kind(engine.get_function_address(launch.entry)) for launch in emitted.launches]
 
@@ -91,7 +92,9 @@ class Loaded:
                     function(slots, first, last)
 
 
-_LOADED: dict[bytes, Any] = {}
+_LOADED: OrderedDict[bytes, Any] = OrderedDict()
+_KEPT = 64
+"""Objects kept loaded: with thousands of them the sections of one object come to lie too far apart for its code."""
 
 
 def _loader(content: bytes) -> Any:
@@ -103,6 +106,8 @@ def _loader(content: bytes) -> Any:
         engine.add_object_file(llvm.ObjectFileRef.from_data(content))
         engine.finalize_object()
         _LOADED[content] = engine
+        if len(_LOADED) > _KEPT:
+            _LOADED.popitem(last=False)
     return _LOADED[content]
 
 
