@@ -50,6 +50,11 @@ class TccRep(BackendRep):
             if not any(_decides_shapes(i) for i in real_inputs(model)):
                 raise
 
+    @property
+    def engines(self) -> list[Engine]:
+        """The engines compiled so far."""
+        return [e for e in (self._fixed, *(e for e, _ in self._engines.values())) if e is not None]
+
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs, in order, as a named tuple. `inputs`: arrays in order, or by name.
 

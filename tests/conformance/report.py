@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run all of ONNX's backend tests and write spec/conformance.md:
 
-python -m tests.conformance.report [-O N] [--only TEXT] [--write]
+python -m tests.conformance.report [-O N] [--only TEXT] [--write | --short | --work]
 """
 
 from __future__ import annotations
@@ -49,6 +49,22 @@ def page(found: Sequence[Outcome], opt_level: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def work(found: Sequence[Outcome]) -> str:
+    """Which functions run on the host, in how many cases, for which operators; and cases that launch no kernel."""
+    by_function: dict[str, list[Outcome]] = defaultdict(list)
+    for o in found:
+        for function in set(o.host):
+            by_function[function].append(o)
+    lines = [f"{len(by_function)} functions are called on the host:"]
+    for function, cases_ in sorted(by_function.items(), key=lambda item: (-len(item[1]), item[0])):
+        lines.append(f"  {function}: {len(cases_)} cases, of {', '.join(sorted({o.op for o in cases_}))}")
+    idle = [o for o in found if o.verdict == "pass" and not o.launches]
+    lines.append(f"{len(idle)} cases pass without a kernel, {sum(bool(o.host) for o in idle)} of them on the host:")
+    without = Counter(o.op for o in idle)
+    lines.append("  " + ", ".join(f"{op} {count}" for op, count in sorted(without.items())))
+    return "\n".join(lines)
+
+
 def main() -> None:
     p = argparse.ArgumentParser()
     p.add_argument("-O", dest="opt_level", type=int, default=1)
@@ -57,6 +73,7 @@ def main() -> None:
     p.add_argument("--processes", type=int, default=2)
     p.add_argument("--write", action="store_true", help="write spec/conformance.md instead of printing")
     p.add_argument("--short", action="store_true", help="only what did not pass")
+    p.add_argument("--work", action="store_true", help="the functions called on the host, and passes without a kernel")
     args = p.parse_args()
     names = [n for n in cases() if args.only in n][:: args.every]
     found = attempt_all(names, args.processes, opt_level=args.opt_level)
@@ -65,6 +82,9 @@ def main() -> None:
             if o.verdict != "pass":
                 print(f"{o.verdict}: {o.name}: {o.message}")
         print(Counter(o.verdict for o in found))
+        return
+    if args.work:
+        print(work(found))
         return
     text = page(found, args.opt_level)
     if args.write:

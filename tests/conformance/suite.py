@@ -49,12 +49,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`verdict`: pass, refused (one sentence said why), wrong or crash."""
+    """`verdict`: pass, refused (one sentence said why), wrong or crash. `launches`: the kernels that the engine
+    launches, `host`: the functions that it calls on the host."""
 
     name: str
     op: str
     verdict: str
     message: str = ""
+    launches: int = 0
+    host: tuple[str, ...] = ()
 
 
 @cache
@@ -131,7 +134,23 @@ def attempt(case: Case, **options: Any) -> Outcome:
         last = traceback.extract_tb(e.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
         return Outcome(case.name, case.op, "crash", f"{type(e).__name__} at {where}: {e}")
-    return Outcome(case.name, case.op, "pass")
+    ops = [op for engine in rep.engines for op in schedule_ops(engine.data.schedule)]
+    launches = sum(op["op"] == "launch" for op in ops)
+    return Outcome(
+        case.name, case.op, "pass", "", launches, tuple(op["function"] for op in ops if op["op"] == "host_call")
+    )
+
+
+def schedule_ops(part: Any) -> Iterator[dict[str, Any]]:
+    """Every op of a schedule program, those inside others too."""
+    if isinstance(part, dict):
+        if "op" in part:
+            yield part
+        for inner in part.values():
+            yield from schedule_ops(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from schedule_ops(inner)
 
 
 def difference(case: Case, got: np.ndarray, wanted: Any) -> str:
