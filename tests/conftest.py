@@ -13,9 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Compiled kernels are shared by test processes and kept between runs, apart from the user's own cache.
 os.environ.setdefault("TCC_CACHE_DIR", str(ROOT / "build" / "test-cache"))
 
-# Two loaded cores make wall-clock deadlines meaningless; printed seeds make failures repeatable.
-settings.register_profile("tcc", deadline=None, print_blob=True)
-settings.load_profile("tcc")
+# Two loaded cores make wall-clock deadlines meaningless. A commit's tests say the same every time they run; fresh
+# examples are `make fuzz`, which prints what repeats a failure.
+settings.register_profile("tcc", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=1000)
+settings.load_profile(os.environ.get("TCC_HYPOTHESIS", "tcc"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

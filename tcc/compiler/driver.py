@@ -43,18 +43,26 @@ def import_model(source: Any, options: Options, context: PassContext) -> ModuleO
 def context_for(module: ModuleOp, options: Options | None = None) -> PassContext:
     """What passes may ask, from what the module carries and the search options."""
     carried: dict[str, Any] = dict(module.options)
+    level, _ = carried_options(module)
     target = resolve_target(module.target) if module.target else None
     search = Options().for_search() if options is None else options.for_search()
     return PassContext(
-        target=target, opt_level=int(carried.get("opt_level", 1)), options={**search, **carried},
+        target=target, opt_level=level, options={**search, **carried},
         resources=module.resources,
     )  # fmt: skip
 
 
+def carried_options(module: ModuleOp) -> tuple[int, str]:
+    """(optimisation level, precision) that a module was imported with; InputError if they are none."""
+    options = Options(
+        opt_level=module.options.get("opt_level", 1), precision=module.options.get("precision", "f32")
+    )  # fmt: skip
+    return options.opt_level, options.precision
+
+
 def run_to(module: ModuleOp, last: str, context: PassContext, manager: PassManager) -> None:
     """Run what is left of the module's pipeline up to the end of phase `last`."""
-    carried: dict[str, Any] = dict(module.options)
-    level, precision = int(carried.get("opt_level", 1)), str(carried.get("precision", "f32"))
+    level, precision = carried_options(module)
     rest = str(module.pipeline)
     after = ""
     if last in ("graph", "fuse", "kernel"):
@@ -69,9 +77,10 @@ def run_to(module: ModuleOp, last: str, context: PassContext, manager: PassManag
 
 def engine_content(module: ModuleOp, context: PassContext, manager: PassManager) -> EngineContent:
     """The engine of a module at any phase."""
+    if context.target is None:
+        raise InputError('the module names no target: give it one, as in builtin.module() {target = "cpu"}')
     run_to(module, "schedule", context, manager)
     meta: Mapping[str, Any] = module.meta or {}
-    assert context.target is not None
     content = build_engine(module, context.target, str(meta.get("name", "model")))
     for each in manager.instruments:
         if isinstance(each, Dump):

@@ -8,17 +8,17 @@ import io
 import json
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 from tcc.compiler.engine_check import check_content
-from tcc.errors import FailureError, InputError
+from tcc.errors import FailureError
+from tcc.ir.files import write_file
 from tcc.runtime.container import FORMAT, WEIGHTS
 from tcc.runtime.dtypes import dtype_name
 
@@ -79,26 +79,11 @@ def to_bytes(content: EngineContent) -> bytes:
 
 
 def write(content: EngineContent, path: str | os.PathLike[str]) -> None:
-    """Write the engine file; a reader sees the whole file or none. Raises InputError where the folder cannot be
-    written.
-    """
-    path = Path(path)
+    """Write the engine file; a reader sees the whole file or none. Raises FailureError where that cannot be done."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        write_file(Path(path), lambda stream: _write(content, stream))
     except OSError as error:
-        raise InputError(f"cannot write '{path}': {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            _write(content, stream)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FailureError(f"cannot write '{path}': {error.strerror}") from None
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        raise FailureError(f"cannot write {path}: {error.strerror}") from None
 
 
 @dataclass
@@ -123,7 +108,7 @@ def _entry(name: str, parts: list[bytes | memoryview]) -> _Entry:
     return _Entry(name, parts, size, crc, digest.hexdigest())
 
 
-def _write(content: EngineContent, stream: BinaryIO) -> None:
+def _write(content: EngineContent, stream: IO[bytes]) -> None:
     check_content(content)
     bad = next((name for name in content.files if not name.startswith("kernels/")), None)
     if bad is not None:

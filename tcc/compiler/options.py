@@ -42,6 +42,8 @@ class Options:
             raise InputError(f"the optimisation level is 0, 1, 2 or 3, not {self.opt_level}")
         if self.precision not in PRECISIONS:
             raise InputError(f"the precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.search_seconds is not None and not 0 <= self.search_seconds < float("inf"):
+            raise InputError(f"the search may take 0 seconds or more, not {self.search_seconds:g}")
 
     @property
     def budget(self) -> float:

@@ -132,11 +132,17 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Eng
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file through a temporary one beside it and a rename."""
+    """Write a file through a temporary one beside it and a rename; what is no file (/dev/null) is written to."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise FailureError(f"cannot write {path}: {error.strerror}") from None
+        return
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError(f"cannot write '{path}': {error.strerror}") from None
+        raise FailureError(f"cannot write {path}: {error.strerror}") from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -145,7 +151,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
     except OSError as error:
-        raise FailureError(f"cannot write '{path}': {error.strerror}") from None
+        raise FailureError(f"cannot write {path}: {error.strerror}") from None
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -233,7 +233,7 @@ def test_names_may_be_any_text() -> None:
 
 
 def test_an_input_may_be_an_output() -> None:
-    model = make([node("Relu", ["x"], ["y"])], {"x": ((2,), F)}, ["x", "y", "y"])
+    model = make([node("Relu", ["x"], ["y"])], {"x": ((2,), F)}, ["x", "y"])
     x = np.float32([-1, 1])
     assert set(interpret(import_onnx(model), [x])) == {"x", "y"}
 

@@ -165,7 +165,7 @@ def test_sizes_beyond_four_gigabytes_use_zip64(tmp_path: Path, monkeypatch: pyte
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(FailureError, match="cannot write"):
         write(small(), tmp_path / "no" / "e.tcc")
     buffers = [{**small().buffers[0], "offset": 1}]
     path = tmp_path / "e.tcc"

@@ -44,8 +44,8 @@ def _main(argv: Sequence[str]) -> int:
     p.add_argument("--no-profile", action="store_true", help="leave out the table of kernels")
     p.add_argument("--top", type=int, default=20, help="rows of the table of kernels (default: 20)")
     args = p.parse_args(argv)
-    if args.seconds <= 0 or args.warmup < 0:
-        raise InputError("--seconds must be above 0 and --warmup at least 0")
+    if not 0 < args.seconds < float("inf") or args.warmup < 0 or args.top < 1:
+        raise InputError("--seconds must be above 0, --warmup at least 0 and --top at least 1")
     engine = open_engine(args)
     inputs = gather_inputs(engine, args.input, args.seed)
     bound = engine.bind(inputs)

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -30,6 +31,20 @@ class ArgumentParser(argparse.ArgumentParser):
 def run(prog: str, main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command's `main` on its arguments and return its exit code; every error becomes text on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            print(f"{prog}: warning: {message}", file=sys.stderr)
+        else:
+            shown(message, category, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        return _guarded(prog, main, arguments)
+
+
+def _guarded(prog: str, main: Callable[[Sequence[str]], int], arguments: list[str]) -> int:
     try:
         code = main(arguments)
         sys.stdout.flush()
@@ -48,6 +63,11 @@ def run(prog: str, main: Callable[[Sequence[str]], int], argv: Sequence[str] | N
             raise
         print(f"{prog}: error: {e.filename or 'the system'}: {e.strerror or e}", file=sys.stderr)
         return FailureError.exit_code
+    except MemoryError as e:
+        if os.environ.get("TCC_DEBUG"):
+            raise
+        print(f"{prog}: error: out of memory: {str(e) or 'the system has no more'}", file=sys.stderr)
+        return FailureError.exit_code
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
@@ -64,11 +84,11 @@ def run(prog: str, main: Callable[[Sequence[str]], int], argv: Sequence[str] | N
 
 def _report(prog: str, arguments: Sequence[str]) -> Path:
     """A file with the command line and the traceback."""
-    from importlib.metadata import version
+    from tcc import __version__
 
     folder = Path(tempfile.mkdtemp(prefix="tcc-crash-"))
     path = folder / "report.txt"
-    head = f"tcc {version('tcc')}, Python {sys.version.split()[0]}"
+    head = f"tcc {__version__}, Python {sys.version.split()[0]}"
     path.write_text(f"{head}\n{prog} {' '.join(map(repr, arguments))}\n\n{traceback.format_exc()}", encoding="utf-8")
     return path
 

@@ -79,6 +79,8 @@ def gather_inputs(engine: Engine, given: Sequence[str], seed: int) -> Arrays:
     for name in arrays:
         if name not in names:
             raise InputError(f"there is no input {name}; the inputs are {', '.join(names)}")
+    if seed < 0:
+        raise InputError(f"--seed is 0 or more, not {seed}")
     rng = np.random.default_rng(seed)
     for spec in engine.inputs:
         random = random_array(numpy_dtype(spec.dtype), [int(d) for d in spec.shape], rng)

@@ -38,8 +38,8 @@ def parser() -> ArgumentParser:
         p.add_argument(f"-O{level}", dest="opt_level", action="store_const", const=level, help=argparse.SUPPRESS)
     p.add_argument("-O", dest="opt_level", type=int, metavar="N", help="0: reference kernels; 1: fused, untimed "
                    "(default); 2: timed; 3: wide search")  # fmt: skip
-    p.add_argument("--target", default="native", help="native, cpu, x86-64-v2..4, sm_75..sm_120 (default: native)")
-    p.add_argument("--precision", default="f32", help="f32 (default), tf32, f16 or bf16")
+    p.add_argument("--target", help="native, cpu, x86-64-v2..4, sm_75..sm_120 (default: native)")
+    p.add_argument("--precision", help="f32 (default), tf32, f16 or bf16")
     p.add_argument("--shape", action="append", default=[], metavar="NAME=1x3x224x224", help="bind an input's free dims")
     p.add_argument("--emit", choices=EMITS, default="engine", help="what to write (default: engine)")
     p.add_argument("--list-space", action="store_true", help="print the count of legal configs per problem, and stop")
@@ -64,7 +64,8 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, list[int | None]]:
     for text in texts:
         name, found, dims = text.rpartition("=")
         if not found or not name:
-            raise InputError(f"--shape {text} has no '='; write it as --shape NAME=1x3x224x224")
+            lacks = "no '='" if not found else "no name before its '='"
+            raise InputError(f"--shape {text} has {lacks}; write it as --shape NAME=1x3x224x224")
         try:
             out[name] = [None if d == "?" else int(d) for d in dims.split("x")] if dims else []
         except ValueError:
@@ -80,7 +81,9 @@ def _main(argv: Sequence[str]) -> int:
     from tcc.compiler.options import Options
 
     options = Options(
-        target=args.target, opt_level=1 if args.opt_level is None else args.opt_level, precision=args.precision,
+        target="native" if args.target is None else args.target,
+        opt_level=1 if args.opt_level is None else args.opt_level,
+        precision="f32" if args.precision is None else args.precision,
         shapes=parse_shapes(args.shape), search_seconds=args.search_seconds, records=args.records,
         tactics=args.tactics, lock=args.lock, locked=args.locked, random_seed=args.random_seed,
     )  # fmt: skip
@@ -118,6 +121,7 @@ def _load(args: argparse.Namespace, options: Options) -> tuple[ModuleOp, PassCon
         from tcc.compiler.cli.opt import load_module
 
         module = load_module(args.model, args.constants)
+        _agree(args, module)
         restore_constants(module)
         return module, context_for(module, options)
     first = PassContext()
@@ -135,6 +139,20 @@ def _is_text(path: str) -> bool:
     except OSError:
         return False
     return b"\0" not in head and (b"builtin.module" in head or b"graph.func" in head)
+
+
+def _agree(args: argparse.Namespace, module: ModuleOp) -> None:
+    """InputError where an option asks for other than what IR text was made with."""
+    from tcc.compiler.targets import resolve_target
+
+    if args.shape:
+        raise InputError("--shape binds the dims of an ONNX model, and IR text has its shapes")
+    target = None if args.target is None else resolve_target(args.target).name
+    asked = {"--target": (target, module.target), "-O": (args.opt_level, module.options.get("opt_level")),
+             "--precision": (args.precision, module.options.get("precision"))}  # fmt: skip
+    for name, (wanted, has) in asked.items():
+        if wanted is not None and wanted != has:
+            raise InputError(f"{name} asks for {wanted}, and {args.model} was made for {has}; leave the option out")
 
 
 def _stop_at(args: argparse.Namespace, phase: str, module: ModuleOp, context: PassContext, manager: PassManager) -> int:

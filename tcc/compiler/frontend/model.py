@@ -122,4 +122,9 @@ def _checked(model: Model) -> Model:
         )
     if not proto.graph.output:
         raise InputError(f"{what} has no outputs: it is no ONNX model, or a truncated one")
+    for kind, infos in (("inputs", proto.graph.input), ("outputs", proto.graph.output)):
+        names = [i.name for i in infos]
+        twice = next((n for n in names if names.count(n) > 1), None)
+        if twice is not None:
+            raise InputError(f'{what} has two {kind} named "{twice}"; give each a name of its own')
     return model

@@ -168,7 +168,9 @@ def _mod(s: Scalars, op: Op, a: Sequence[Value]) -> Value:
 
 @scalar("cast")
 def _cast(s: Scalars, op: Op, a: Sequence[Value]) -> Value:
-    return s.cast(a[0], compute_dtype(op.attrs["to"]))
+    # Rounds here, although the next op may be computed more widely: that is what the cast is for.
+    to = op.attrs["to"]
+    return s.cast(s.cast(a[0], to), compute_dtype(to))
 
 
 @scalar("reciprocal")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from tcc.errors import InputError
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import IRError
@@ -121,6 +123,8 @@ class _Lowering:
             self.values[old] = new
 
     def group(self, fused: Fused, block: Block) -> Sequence[Value]:
+        if all(tensor_type(r).size == 0 for r in fused.results):
+            return [self.empty(tensor_type(r), block) for r in fused.results]
         inner = [op for op in fused.block.ops if not isinstance(op, GraphYield)]
         if len(inner) == 1 and len(fused.results) == 1:
             outer: dict[Value, Value] = dict(zip(fused.block.args, fused.operands, strict=True))
@@ -145,6 +149,11 @@ class _Lowering:
         ]
         launch = block.append(LaunchOp(operands, callee=name, result_types=list(made.func.result_types), loc=fused.loc))
         return [self.shaped(r, tensor_type(v), block) for r, v in zip(launch.results, fused.results, strict=True)]
+
+    def empty(self, t: TensorType, block: Block) -> Value:
+        """A tensor without elements: nothing computes it."""
+        content = self.module.resources.add(np.empty(t.static_shape, t.dtype.numpy))
+        return block.append(KernelConstant(value=content, result_types=[t])).y
 
     def shaped(self, value: Value, t: TensorType, block: Block) -> Value:
         """value as a tensor of type t with the same bytes."""

@@ -170,6 +170,34 @@ class Emitter:
             back.set_metadata("llvm.loop", self._loop_id(unroll))
         self.b.position_at_end(done)
 
+    @contextmanager
+    def points(self, start: Int, stop: Int, extents: Sequence[int], name: str = "row") -> Iterator[list[Int]]:
+        """Row-major coordinates of the flat indices start .. stop - 1, in order: a loop over runs of the last dim, so
+        that divisions are done once a run."""
+        sizes = list(extents)
+        while sizes and sizes[-1] == 1:
+            sizes.pop()
+        ones: list[Int] = [0] * (len(extents) - len(sizes))
+        if len(sizes) <= 1:
+            with self.loop(start, stop, name=name, unroll=False) as flat:
+                yield [flat, *ones] if sizes else ones
+            return
+        last = sizes[-1]
+        flat = self.var(self.i64(start))
+        head, body, done = (self.function.append_basic_block(f"{name}.{w}") for w in ("head", "body", "done"))
+        self.b.branch(head)
+        self.b.position_at_end(head)
+        at = flat.get()
+        self.b.cbranch(self.b.icmp_signed("<", at, self.i64(stop)), body, done)
+        self.b.position_at_end(body)
+        *outer, first = self.unflatten(at, sizes)
+        end = self.minimum(self.add(first, self.sub(stop, at)), last)
+        with self.loop(first, end, name=f"{name}.run", unroll=False) as inner:
+            yield [*outer, inner, *ones]
+        flat.set(self.add(at, self.sub(end, first)))
+        self.b.branch(head)
+        self.b.position_at_end(done)
+
     def _loop_id(self, unroll: bool | int) -> Any:
         hints: list[Any] = []
         if unroll is False:

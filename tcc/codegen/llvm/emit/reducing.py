@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-from tcc.codegen.llvm.emit.access import Access, Point, load_all
+from tcc.codegen.llvm.emit.access import Access, Address, Point, load_all
 from tcc.codegen.llvm.emit.builder import Emitter, Var
 from tcc.codegen.llvm.emit.convert import cast, literal, spread
 from tcc.codegen.llvm.emit.nest import Nest
@@ -28,17 +29,24 @@ Compute = Callable[[Point, Known], "Sequence[Val]"]
 
 
 def vector_dim(nest: Nest, lanes: int, kinds: Sequence[str] = ("reduce", "parallel")) -> str | None:
-    """The dim to lay vectors along: the one most operands are contiguous in; long ones before short ones, and a
-    parallel one where that leaves results contiguous too. None if there is no dim."""
+    """The dim to lay vectors along: the one that most of what is read and written is contiguous in; long ones before
+    short ones, then parallel ones. None if there is no dim."""
+    sizes = {**nest.parallel, **nest.reduce}
+
+    def weight(a: Address) -> float:
+        return float(prod(size for n, size in sizes.items() if n in a.symbols))
+
+    whole = max([1.0, *(weight(a) for a in nest.addresses)])
     best: tuple[tuple[float, ...], str] | None = None
     for kind in kinds:
         for name, size in getattr(nest, kind).items():
             score = 0.0
             for a in nest.operands:
                 step = a.stride_along(name)
-                score += 3.0 if step == 1 else 1.0 if step == 0 else 0.5 if step is not None and abs(step) <= 4 else 0.0
+                good = 3.0 if step == 1 else 1.0 if step == 0 else 0.5 if step is not None and abs(step) <= 4 else 0.0
+                score += good * weight(a) / whole
             for r in nest.results:
-                score += 0.5 if r.stride_along(name) == 1 else 0.0
+                score += (1.0 if r.stride_along(name) == 1 else 0.0) * weight(r) / whole
             key = (min(size, lanes) / lanes * score, score, float(kind == "parallel"))
             if best is None or key > best[0]:
                 best = key, name

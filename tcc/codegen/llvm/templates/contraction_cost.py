@@ -72,8 +72,10 @@ def tile_cycles(plan: Plan, left: Left, m: Array, v: Array) -> Array:
     if left.uniform is not None:
         finding, setup = 3.0, 20.0
     else:
-        finding, setup = 5.0 + m * (1.5 + 1.5 * len(left.address.guards)) / 4.5, 20.0 + 3.0 * m
-    return taps * (run + finding) + setup + m * v * (region_cycles(plan) + 0.5)
+        # Four or eight rows are found by one vector.
+        each = np.where((m == 4) | (m == 8), 0.05, 0.5)
+        finding, setup = 2.0 + m * (1 + len(left.address.guards)) * each, 20.0 + 3.0 * m
+    return taps * (run + finding) + setup + m * v * (region_cycles(plan) * np.where(m * v > 24, 1.3, 1.0) + 0.5)
 
 
 def estimate(plan: Plan, c: Columns, target: Target) -> Array:
@@ -114,14 +116,17 @@ def estimate(plan: Plan, c: Columns, target: Target) -> Array:
     outer = np.where(by_rows, 0.0, parts_w - 1)
     again_left = own_left * (inner * _level(left_bytes / mp) + outer * _level(own_left))
     passes = np.ceil(mp * rows_w) - 1
-    again_right = own_right * passes * _level(np.where(by_rows, own_right, right_bytes / np_))
+    again_right = own_right * passes * _level(np.where(by_rows, own_right, right_bytes / np_), 1.0)
     first = right_bytes / w.panels
     vectors_a_tile = m * v * (1 + sum(1 for i in plan.extra if plan.nest.operands[i].symbols & set(plan.rows)))
     fetching = np.where(c["prefetch"] == "none", 0.0, 0.5 * share * batch * w.tiles * w.panels * vectors_a_tile)
     waiting = (own_left + again_left + out) / FAR
     waiting = waiting * np.where(c["prefetch"] == "none", WITHOUT_PREFETCH, 1.0) + fetching
     plain = (own_right + again_right) / FAR * 1.25
-    hidden = first / FAR + np.maximum(0.0, (own_right + again_right) / FAR_PREFETCHED - cycles) + 0.015 * cycles
+    once = cycles / (passes + 1)
+    late = np.maximum(0.0, own_right / FAR_PREFETCHED - once)
+    late = late + np.maximum(0.0, again_right / FAR_PREFETCHED - (cycles - once))
+    hidden = first / FAR + late + 0.015 * cycles
     waiting = waiting + np.where(c["prefetch"] == "all", hidden, plain)
     tasks = batch * mp * np_
     seconds = (cycles + waiting + 40.0 * np.ceil(tasks / target.cores)) / rate
@@ -129,9 +134,9 @@ def estimate(plan: Plan, c: Columns, target: Target) -> Array:
     return target.launch_seconds + seconds + before / rate
 
 
-def _level(nbytes: Array) -> Array:
-    """The cost of reading a block of that size again, relative to the last-level cache."""
-    return np.where(nbytes > SECOND_LEVEL, 0.5, np.where(nbytes > FIRST_LEVEL, 0.25, 0.0))
+def _level(nbytes: Array, far: float = 0.5) -> Array:
+    """The cost of reading a block of that size again, relative to the first time."""
+    return np.where(nbytes > SECOND_LEVEL, far, np.where(nbytes > FIRST_LEVEL, 0.25, 0.0))
 
 
 def _share(

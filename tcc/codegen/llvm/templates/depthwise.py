@@ -48,6 +48,9 @@ from tcc.ir.kernel import Conv, Func
 from tcc.ir.targets import Target
 from tcc.ir.types import DType
 
+STREAM = 14.0
+"""Bytes a cycle that one core gets from the last-level cache, reading and writing."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -209,11 +212,17 @@ class Depthwise(Template):
         rows = np.ceil(size["oy"] / configs["row_parts"])
         tasks = outer * configs["row_parts"] * configs["channel_parts"]
         share = np.ceil(tasks / target.cores) * rows * np.ceil(blocks / configs["channel_parts"])
-        far = np.where((configs["channels"] == "outer") & (blocks > 1), 1.15, 1.0)
-        far = far * np.where(configs["channel_parts"] > 1, 1.05, 1.0)
-        moved = 4.0 * outer * size["g"] * (size["oy"] * size["ox"] * (1 + stride * stride))
-        rate = target.flop_rate / target.cores / (4 * plan.lanes)
-        return share * line * far / rate + moved / (6e10 * target.cores) + tasks * 1.5e-8
+        size_of = plan.source.dtype.bytes
+        moved = size_of * outer * size["g"] * (size["oy"] * size["ox"] * (1 + stride * stride)) / target.cores
+        # Short pieces of a pixel's channels defeat the hardware's prefetching.
+        piece = np.where(configs["channels"] == "inner", size["g"] / configs["channel_parts"], v * plan.lanes) * size_of
+        rate = target.flop_rate / target.cores / (4 * target.lanes)
+        # Beyond this many registers the compiler's order of loads spills some; long tiles read too many streams.
+        crowded = np.where((t + min(kx, 7) + 1) * v > 26, 1.15, 1.0) * (1 + 0.04 * np.maximum(0, t - 7))
+        cycles = (
+            share * line * crowded + moved / STREAM * (1 + 120 / np.minimum(piece, size["g"] * size_of)) + 50 * tasks
+        )
+        return target.launch_seconds + cycles / rate
 
     def pack(self, problem: Func, config: Config, target: Target) -> Sequence[Packing]:
         plan = make_plan(problem, target)

@@ -257,8 +257,8 @@ class _Rows:
         each = max(1, grain // max(1, length))
         with self._launch(-(-count // each)) as body, e.tasks(body.first, body.last) as task:
             start = e.mul(task, each)
-            with e.loop(start, e.minimum(e.add(start, each), count), name="row", unroll=False) as row:
-                self.row(body, dict(zip(names, e.unflatten(row, sizes), strict=True)), 0, length)
+            with e.points(start, e.minimum(e.add(start, each), count), sizes) as at:
+                self.row(body, dict(zip(names, at, strict=True)), 0, length)
 
     def _launch(self, tasks: int) -> Any:
         return self.e.launch(tasks, self.plan.nest.operands, self.plan.nest.results)

@@ -76,8 +76,8 @@ class Naive(Template):
         chunk = config["chunk"] if not isinstance(anchor, Rows | Attention) else 1
         with e.launch(-(-points // chunk)) as body, e.tasks(body.first, body.last) as task:
             start = e.mul(task, chunk)
-            with e.loop(start, e.minimum(e.add(start, chunk), points), unroll=False) as flat:
-                point = Point(dict(zip(names, e.unflatten(flat, outer), strict=True)))
+            with e.points(start, e.minimum(e.add(start, chunk), points), outer, "point") as at:
+                point = Point(dict(zip(names, at, strict=True)))
                 _POINT[next(k for k in _POINT if isinstance(anchor, k))](e, body, point, size)
         return e.emitted(instruction="scalar")
 

@@ -194,8 +194,8 @@ class _Writer:
         with e.launch(tasks, plan.nest.operands, plan.nest.results) as body, e.tasks(body.first, body.last) as task:
             start = e.mul(task, each)
             stop = pixels if tasks <= 1 else e.minimum(e.add(start, each), pixels)
-            with e.loop(start, stop, name="pixel", unroll=False) as pixel:
-                here = Point(dict(zip(names, e.unflatten(pixel, sizes), strict=True)))
+            with e.points(start, stop, sizes, "pixel") as at:
+                here = Point(dict(zip(names, at, strict=True)))
                 ranges = {n: self._range(n, here) for n in plan.nest.reduce}
                 inner = list(plan.nest.reduce)[-1]
                 first, last = ranges[inner]

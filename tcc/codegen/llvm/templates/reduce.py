@@ -251,10 +251,10 @@ class ReduceWriter:
             group, part = e.unflatten(task, [max(groups, 1), self.parts])
             start = e.mul(group, each)
             stop = plan.points if groups <= 1 else e.minimum(e.add(start, each), plan.points)
-            with e.loop(start, stop, name="point", unroll=False) as flat:
-                point = Point(dict(zip(names, e.unflatten(flat, sizes), strict=True)))
+            with e.points(start, stop, sizes) as at:
+                point = Point(dict(zip(names, at, strict=True)))
                 (totals,) = self._reduction(body).run([point], self._compute(body), self._part(part))
-                self._put(body, point, totals, flat, part)
+                self._put(body, point, totals, flatten(e, at, sizes), part)
 
     def _lanewise(self, each: int) -> None:
         """Tasks of about `each` points: pieces of a row of vectors, or several rows."""
@@ -274,8 +274,9 @@ class ReduceWriter:
             stop = length if pieces <= 1 else e.minimum(e.add(start, piece), length)
             first = e.mul(group, several)
             last = rows if groups <= 1 else e.minimum(e.add(first, several), rows)
-            with e.loop(first, last, name="row", unroll=False) as row:
-                here = Point(dict(zip(names, e.unflatten(row, sizes), strict=True)))
+            with e.points(first, last, sizes) as at:
+                here = Point(dict(zip(names, at, strict=True)))
+                row = flatten(e, at, sizes)
 
                 def step(vectors: list[tuple[Int, int, Any]], here: Point = here, row: Int = row) -> None:
                     points = [here.along(plan.dim or "", v, lanes, mask) for v, lanes, mask in vectors]
@@ -299,16 +300,17 @@ class ReduceWriter:
         with launch as body, e.tasks(body.first, body.last) as task:
             first = e.mul(task, several)
             last = rows if groups <= 1 else e.minimum(e.add(first, several), rows)
-            with e.loop(first, last, name="row", unroll=False) as row:
-                here = Point(dict(zip(names[:-1], e.unflatten(row, sizes[:-1]), strict=True)))
+            with e.points(first, last, sizes[:-1]) as at:
+                here = Point(dict(zip(names[:-1], at, strict=True)))
+                row = flatten(e, at, sizes[:-1])
 
                 def one(v: Int, width: int, mask: Any, here: Point = here, row: Int = row) -> None:
                     totals: list[Val] = []
                     for c, combiner in enumerate(self.anchor.combine):
                         total = e.var(e.splat(literal(acc, identity(combiner, acc)).ir, width))
                         with e.loop(0, self.parts, name="part", unroll=False) as part:
-                            at = self._slot(e.add(e.mul(row, length), v), c, part)
-                            where = address(e, body.workspaces[0], at, acc)
+                            slot = self._slot(e.add(e.mul(row, length), v), c, part)
+                            where = address(e, body.workspaces[0], slot, acc)
                             value = (
                                 load(e, where, acc, width) if mask is None else load_masked(e, where, acc, width, mask)
                             )
@@ -321,3 +323,11 @@ class ReduceWriter:
                         one(v, width, mask)
 
                 vector_loop(e, 0, length, lanes, 1, step)
+
+
+def flatten(e: KernelEmitter, at: Sequence[Int], sizes: Sequence[int]) -> Int:
+    """The row-major index of a point."""
+    flat: Int = 0
+    for i, size in zip(at, sizes, strict=True):
+        flat = e.add(e.mul(flat, size), i)
+    return flat

@@ -214,8 +214,8 @@ class _Writer:
                 group, column = e.unflatten(task, [max(groups, 1), max(pieces, 1)])
                 first = e.mul(group, several)
                 last = count if groups <= 1 else e.minimum(e.add(first, several), count)
-                with e.loop(first, last, name="row", unroll=False) as row:
-                    here = Point(dict(zip(names, e.unflatten(row, sizes), strict=True)))
+                with e.points(first, last, sizes) as at:
+                    here = Point(dict(zip(names, at, strict=True)))
                     if along is None:
                         self.row(body, here)
                     else:
