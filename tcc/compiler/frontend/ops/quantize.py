@@ -131,12 +131,15 @@ def _column_parameter(n: Node, v: Value | None) -> Value | None:
     return None if v is None else n.reshape(v, ()) if n.type(v).size == 1 else v
 
 
+def matmul_of_integers(n: Node, a: Value, a_zero: Value | None, b: Value, b_zero: Value | None) -> Value:
+    """(a - a zero) (b - b zero) in i32; a's zero point is per tensor or row, b's per tensor or column."""
+    left = _centred(n, a, _row_parameter(n, a_zero, n.rank(a)))
+    return n.op(graph.Matmul, left, _centred(n, b, _column_parameter(n, b_zero)))
+
+
 @onnx_op("MatMulInteger")
 def matmul_integer(n: Node) -> Value:
-    """(A - a zero) (B - b zero) in i32; A's zero point is per tensor or row, B's per tensor or column."""
-    a, b = n.input(0), n.input(1)
-    left = _centred(n, a, _row_parameter(n, n.optional(2), n.rank(a)))
-    return n.op(graph.Matmul, left, _centred(n, b, _column_parameter(n, n.optional(3))))
+    return matmul_of_integers(n, n.input(0), n.optional(2), n.input(1), n.optional(3))
 
 
 @onnx_op("QLinearMatMul")
