@@ -23,7 +23,6 @@ from tests.compiler.contrib.peers import (
     normal,
     peer,
     rng,
-    same_as_peer,
     single,
 )
 

@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.frontend import load_onnx
 from tcc.compiler.interpret import interpret
 from tcc.errors import InputError
-from tests.compiler.contrib.peers import F16, F32, I32, check, compiled, integers, normal, rng, same_as_peer, single
+from tests.compiler.contrib.peers import F16, F32, I32, check, compiled, normal, rng, single
 
 X = ("x", normal(0, 3, 5, 7))
 BIAS = ("bias", normal(1, 7))

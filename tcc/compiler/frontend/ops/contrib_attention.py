@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 
 from tcc.compiler.frontend.attend import Scores, attend, bias_mask, padding_mask, scale_of, weighed
 from tcc.compiler.frontend.contrib import (
@@ -12,7 +11,6 @@ from tcc.compiler.frontend.contrib import (
     INT,
     INTS,
     contrib_op,
-    cut,
     from_heads,
     known_dim,
     need_rank,
@@ -99,7 +97,7 @@ def _self_attention(
 
 @contrib_op("MultiHeadAttention")
 def multi_head_attention(n: Node) -> Sequence[Value | None]:
-    """q, k and v as [b, length, h·d]; or k and v as [b, h, length, d]; or packed [b, t, h, 2, d] and [b, t, h, 3, d]."""
+    """q, k and v as [b, length, h·d]; or k and v as [b, h, length, d]; or packed, [b, t, h, 2 or 3, d]."""
     takes(n, num_heads=INT, unidirectional=INT, mask_filter_value=FLOAT, scale=FLOAT)
     refuse_inputs(n, _SHARED, past_sequence_length=8, cache_indirection=9)
     q, k, v = _projections(n, n.attr("num_heads"))

@@ -13,7 +13,6 @@ from tcc.compiler.frontend.contrib import (
     STRING,
     contrib_op,
     known_dim,
-    need_rank,
     takes,
 )
 from tcc.compiler.frontend.node import Node
