@@ -73,11 +73,9 @@ def _clipped(f: Activation, limit: float) -> Activation:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One direction's parameters, wide: W [g h, i], R [g h, h], Wb and Rb [g h], P [3 h], activations."""
+    """One direction's parameters, wide: R [g h, h], Rb [g h], P [3 h], activations."""
 
-    w: Array
     r: Array
-    wb: Array
     rb: Array
     p: Array
     f: list[Activation]
@@ -88,13 +86,12 @@ Step = Callable[[_Cell, Array, tuple[Array, ...]], tuple[Array, ...]]
 
 
 def _run(
-    step: Step, cell: _Cell, x: Array, lens: Array | None, states: tuple[Array, ...], reverse: bool
+    step: Step, cell: _Cell, gates: Array, lens: Array | None, states: tuple[Array, ...], reverse: bool
 ) -> tuple[Array, tuple[Array, ...]]:
-    """Y [t, b, h] and the final states; past a sequence's length the output is 0 and the states stay."""
-    steps, batch = x.shape[:2]
-    gates = x.reshape(steps * batch, -1) @ cell.w.T + cell.wb
-    gates = gates.reshape(steps, batch, -1)
-    y = np.zeros((steps, batch, cell.hidden), x.dtype)
+    """Y [t, b, h] and the final states of gates [t, b, g h], the input's products with W and their biases; past a
+    sequence's length the output is 0 and the states stay."""
+    steps, batch = gates.shape[:2]
+    y = np.zeros((steps, batch, cell.hidden), gates.dtype)
     for t in reversed(range(steps)) if reverse else range(steps):
         new = step(cell, gates[t], states)
         if lens is None:
@@ -156,8 +153,10 @@ def _recurrent(
     for d in range(count):
         wb, rb = np.split(bias[d], 2)
         f = functions[d * len(names) : (d + 1) * len(names)]
-        cell = _Cell(widen(w)[d], widen(r)[d], wb, rb, peep[d], f, hidden)
-        y, final = _run(step, cell, wide, lens, tuple(s[d] for s in starts), direction == "reverse" or d == 1)
+        cell = _Cell(widen(r)[d], rb, peep[d], f, hidden)
+        products = wide.reshape(wide.shape[0] * batch, -1) @ widen(w)[d].T + wb
+        products = products.reshape(wide.shape[0], batch, gates * hidden)
+        y, final = _run(step, cell, products, lens, tuple(s[d] for s in starts), direction == "reverse" or d == 1)
         ys.append(y)
         finals.append(final)
     stacked = np.stack(ys, axis=1)
@@ -330,3 +329,45 @@ def lstm(
         clip=clip,
     )
     return y, h, c
+
+
+@ieee
+def recurrence(
+    kind: str,
+    x: Array,
+    r: Array,
+    rb: Array | None = None,
+    p: Array | None = None,
+    initial: Sequence[Array | None] = (),
+    lengths: Array | None = None,
+    *,
+    activations: Sequence[str],
+    alpha: Sequence[float],
+    beta: Sequence[float],
+    clip: float | None = None,
+    reverse: bool = False,
+    variant: bool = False,
+) -> tuple[Array, ...]:
+    """One direction of "lstm", "gru" or "rnn" on projected input: (Y [t, b, h], final states [b, h] ..).
+
+    x [t, b, g h] holds the input's products with W and all biases, but rb [h], that of the GRU's third gate. `alpha`
+    and `beta` have an entry for each activation; `variant` is input_forget of an LSTM, linear_before_reset of a GRU.
+    """
+    dtype, hidden = np.asarray(x).dtype, np.shape(r)[-1]
+    wide = widen(x)
+    gates = wide.shape[-1] // hidden
+    biases = np.zeros(gates * hidden, wide.dtype)
+    if rb is not None:
+        biases[-hidden:] = widen(rb)
+    peep = np.zeros(3 * hidden, wide.dtype) if p is None else widen(p)
+    functions = [_activation(n.lower(), a, b) for n, a, b in zip(activations, alpha, beta, strict=True)]
+    if clip is not None:
+        functions = [_clipped(f, clip) for f in functions]
+    step = {"lstm": _lstm_step, "gru": _gru_step, "rnn": lambda _: _rnn_step}[kind](int(variant))
+    count = 2 if kind == "lstm" else 1
+    states = [None] * count if not initial else list(initial)
+    zero = np.zeros((wide.shape[1], hidden), wide.dtype)
+    starts = tuple(zero if s is None else widen(s) for s in states)
+    cell = _Cell(widen(r), biases, peep, functions, hidden)
+    y, final = _run(step, cell, wide, None if lengths is None else np.asarray(lengths), starts, reverse)
+    return tuple(narrow(v, dtype) for v in (y, *final))

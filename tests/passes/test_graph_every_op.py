@@ -49,6 +49,12 @@ def op(cls: type[GraphOp], **attrs: Any) -> Body:
     return lambda b, xs: b(cls, *xs, **attrs)
 
 
+def recurrent(cls: type[GraphOp], *activations: str, alpha: float = 0.0, beta: float = 0.0, **attrs: Any) -> Body:
+    """A recurrent layer with those activations."""
+    count = len(activations)
+    return lambda b, xs: b(cls, *xs, activations=activations, alpha=(alpha,) * count, beta=(beta,) * count, **attrs)
+
+
 def norm(cls: type[GraphOp], count: int, channels: int, **attrs: Any) -> Body:
     return lambda b, xs: b(
         cls, xs[0], *(b.constant(np.abs(some(channels, seed=i)) + 0.5) for i in range(count)), **attrs
@@ -204,6 +210,35 @@ CASES: dict[str, list[tuple[Sequence[tuple[int, ...]], Body]]] = {
             lambda b, xs: b(graph.Attention, *xs, None, scale=0.5, causal=True),
         ),
         ([(1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4), (3, 5)], op(graph.Attention, scale=0.5)),
+    ],
+    "lstm": [
+        ([(3, 2, 20), (20, 5)], recurrent(graph.Lstm, "sigmoid", "tanh", "tanh")),
+        (
+            [(4, 3, 12), (12, 3), (3, 3), (3, 3), (9,)],
+            lambda b, xs: b(
+                graph.Lstm, xs[0], xs[1], xs[2], b.constant(np.array([4, 1, 2], np.int32)), xs[3], xs[4],
+                activations=("hardsigmoid", "softsign", "scaledtanh"), alpha=(0.3, 0.0, 1.5), beta=(0.4, 0.0, 0.5),
+                clip=0.8, reverse=True, input_forget=True,
+            ),
+        ),
+    ],
+    "gru": [
+        ([(3, 2, 15), (15, 5)], recurrent(graph.Gru, "sigmoid", "tanh")),
+        ([(3, 2, 15), (15, 5)], recurrent(graph.Gru, "sigmoid", "tanh", reverse=True, linear_before_reset=True)),
+        (
+            [(4, 3, 12), (12, 4), (3, 4), (4,)],
+            lambda b, xs: b(
+                graph.Gru, xs[0], xs[1], xs[2], b.constant(np.array([4, 0, 2])), xs[3], activations=("affine", "elu"),
+                alpha=(0.3, 0.7), beta=(0.1, 0.0), linear_before_reset=True,
+            ),
+        ),
+    ],
+    "rnn": [
+        ([(3, 2, 5), (5, 5)], recurrent(graph.Rnn, "tanh")),
+        *(
+            ([(2, 1, 3), (3, 3)], recurrent(graph.Rnn, name, alpha=0.4, beta=0.3))
+            for name in ("relu", "softplus", "leakyrelu", "thresholdedrelu")
+        ),
     ],
     "cumsum": [
         ([(3, 4)], op(graph.Cumsum, axis=1)), ([(3, 4)], op(graph.Cumsum, axis=0, exclusive=True, reverse=True)),

@@ -16,6 +16,7 @@ from tcc.ir.kernel.func import (
     ViewOp,
     Yield,
 )
+from tcc.ir.kernel.recurrence import Recurrence
 
 __all__ = [
     "Anchor",
@@ -34,6 +35,7 @@ __all__ = [
     "MatMul",
     "Pack",
     "Pool",
+    "Recurrence",
     "Reduce",
     "Return",
     "Rows",

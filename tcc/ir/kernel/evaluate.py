@@ -18,7 +18,9 @@ from tcc.ir.core import Value
 from tcc.ir.expr import evaluate as eval_expr
 from tcc.ir.kernel.anchors import Anchor, Attention, Contraction, Map, Reduce, Rows
 from tcc.ir.kernel.approx import Approx, apply, rounding, run_region, ulp
+from tcc.ir.kernel.evaluate_recurrence import recurrence
 from tcc.ir.kernel.func import Func
+from tcc.ir.kernel.recurrence import Recurrence
 from tcc.ir.types import DType, TensorType
 
 Array = np.ndarray[Any, Any]
@@ -164,8 +166,19 @@ class _Anchor:
                 (v,) = run_region(region, [*ins, *stages], self.index)
                 stages.append(combine(c, _spread(v, (self.count, self.reduce_size)), op.acc))
             return self.finish(run_region(op.stages[-1], [*ins, *stages], self.index))
+        if isinstance(op, Recurrence):
+            return self.of_recurrence(op)
         assert isinstance(op, Attention)
         return self.finish(attention(self, op))
+
+    def of_recurrence(self, op: Recurrence) -> list[Expected]:
+        out: list[Expected] = []
+        rows = recurrence(op, self.extents, self.load, self.points, self.seed)
+        for (where, value), r in zip(rows, op.results, strict=True):
+            assert isinstance(r.type, TensorType)
+            error = np.zeros(value.exact.shape) if value.error is None else value.error
+            out.append(Expected(where, value.exact, error + ulp(value.exact, r.type.dtype), r.type.dtype))
+        return out
 
     def finish(self, values: Sequence[Approx]) -> list[Expected]:
         out: list[Expected] = []

@@ -12,15 +12,16 @@ from tcc.codegen.cuda.emit import Unit, codec, literal, register
 from tcc.codegen.cuda.emit.combine import identity, step
 from tcc.codegen.cuda.emit.scalar import used_arguments
 from tcc.codegen.cuda.templates.common import ceil_div, flops, free_extent, memory_seconds, parallel_size
+from tcc.codegen.cuda.templates.recurrence import emit_block
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, entry_name, template
 from tcc.ir.core import Region, Value
-from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Reduce, Rows
+from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows
 from tcc.ir.targets import Target
 
 
 @template
 class Naive(Template):
-    """One thread a parallel point."""
+    """One thread a parallel point; of a recurrence, one block a sequence."""
 
     name = "cuda.naive"
     kind = "cuda"
@@ -42,8 +43,10 @@ class Naive(Template):
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         anchor = problem.anchor
-        flat = "fp"
-        unit = Unit(problem, target, entry_name(problem, self.name, config), {flat: anchor.domain.parallel_names})
+        flat, entry = "fp", entry_name(problem, self.name, config)
+        if isinstance(anchor, Recurrence):
+            return emit_block(problem, target, entry, config["threads"], rows=1, packed=False)
+        unit = Unit(problem, target, entry, {flat: anchor.domain.parallel_names})
         unit.add(_Point(unit, flat).text())
         threads = config["threads"]
         unit.define(THREADS=threads, POINTS=unit.extents[flat], Coordinate=unit.coordinate_type(flat))

@@ -31,8 +31,9 @@ from tcc.codegen.llvm.emit import (
 )
 from tcc.codegen.llvm.emit.elementary import exp_nonpositive
 from tcc.codegen.llvm.emit.trigonometry import by_lane
+from tcc.codegen.llvm.templates.recurrence_write import Steps
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, template
-from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Reduce, Rows
+from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows
 from tcc.ir.targets import Target
 from tcc.ir.types import DType
 
@@ -46,7 +47,7 @@ class Naive(Template):
 
     name = "llvm.naive"
     kind = "cpu"
-    matches = (Map, Reduce, Contraction, Rows, Attention)
+    matches = (Map, Reduce, Contraction, Rows, Attention, Recurrence)
     space = Space(chunk=[16, 64, 256, 1024, 4096])
 
     def accepts(self, problem: Func, target: Target) -> str | None:
@@ -68,6 +69,8 @@ class Naive(Template):
         e = KernelEmitter(problem, self.name, config, target)
         size = extents(problem)
         anchor = e.anchor
+        if isinstance(anchor, Recurrence):
+            return _recurrence(e)
         names = list(anchor.domain.parallel_names)
         if isinstance(anchor, Attention):
             names.remove("d")
@@ -217,6 +220,19 @@ def _attention(e: KernelEmitter, body: Body, point: Point, size: dict[str, int])
         at = point.moved(d=d)
         mean = e.b.select(empty, zero, e.b.fdiv(e.b.load(out(d), typ=zero.type), total.get()))
         _write(e, body.results, at, emit_region(e, anchor.epilogue, [Val(acc, mean)], indices(e, at)))
+
+
+def _recurrence(e: KernelEmitter) -> Emitted:
+    """A task a sequence, a unit at a time."""
+    steps = Steps(e, lanes=1, vectors=1, rows=1)
+    steps.scratch = e.workspace(steps.scratch_bytes)
+
+    def weight(body: Body, block: Int, gate: int, k: Int, vector: int) -> Any:
+        return cast(e, body.operands[-1].load(e, Point({"g": gate, "h": block, "k": k})), steps.acc).ir
+
+    with e.launch(steps.batch, scratch_written=(steps.scratch,)) as body, e.tasks(body.first, body.last) as task:
+        steps.whole(body, weight, task)
+    return e.emitted(instruction="scalar")
 
 
 _POINT: dict[type[Anchor], Callable[[KernelEmitter, Body, Point, dict[str, int]], None]] = {

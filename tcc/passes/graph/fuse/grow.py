@@ -135,6 +135,8 @@ class Grower:
             return "it is in another group"
         if op.regions or not isinstance(op, GraphOp) or op.terminator:
             return f"{short(op)} ends the group"
+        if cluster.anchor.category == "recurrence":
+            return "the kernel of a recurrence gives its own results"
         reason = follow_reason(op, views, cluster.anchor.name == "graph.attention")
         if reason is not None:
             return reason
@@ -222,6 +224,8 @@ class Grower:
             return ()
         if op.name == "graph.attention":
             return op.operands[3:]
+        if op.category == "recurrence":
+            return (op.operands[0], *op.operands[2:])  # its weights lie in memory as one matrix
         return op.operands
 
     def _cannot_precede(self, op: Op, reader: GraphOp, cluster: Cluster) -> str | None:

@@ -20,13 +20,13 @@ from tcc.ir.graph import (
 )
 from tcc.ir.graph.base import GraphOp, tensor_type
 from tcc.ir.types import TensorType
-from tcc.passes.lower import attention, contraction, reduction
+from tcc.passes.lower import attention, contraction, recurrence, reduction
 from tcc.passes.lower.group import LOWERINGS
 from tcc.passes.lower.group import Group as LoweredGroup
 from tcc.passes.lower.scalarize import GATHERS, INDEX_OPS, VIEWS, is_place_arithmetic
 from tcc.passes.lower.scalars import TABLE
 
-assert attention and contraction and reduction  # they fill LOWERINGS
+assert attention and contraction and recurrence and reduction  # they fill LOWERINGS
 
 COSTLY = frozenset(
     f"graph.{n}" for n in (
