@@ -13,7 +13,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 
 from tcc.ir.attributes import Domain, IndexMap
-from tcc.ir.expr import Dim
+from tcc.ir.expr import Dim, substitute
 from tcc.ir.kernel import Anchor, Func
 from tcc.ir.kernel.problem import kernel_key
 from tcc.ir.targets import Target
@@ -111,6 +111,23 @@ class Launch:
     tasks: Dim = 1
     pdl: bool = False
     cooperative: bool = False
+
+    def bound(self, env: Mapping[str, Dim]) -> Launch:
+        """The launch with the kernel's symbols replaced by what they stand for."""
+
+        def param(p: Param) -> Param:
+            if isinstance(p, BufferParam):
+                return replace(p, offset=substitute(p.offset, env))
+            if isinstance(p, ScalarParam):
+                return p if isinstance(p.value, float) else replace(p, value=substitute(p.value, env))
+            dims, strides = (tuple(substitute(d, env) for d in ds) for ds in (p.dims, p.strides))
+            return replace(p, offset=substitute(p.offset, env), dims=dims, strides=strides)
+
+        if not env:
+            return self
+        x, y, z = (substitute(g, env) for g in self.grid)
+        params = tuple(param(p) for p in self.params)
+        return replace(self, params=params, grid=(x, y, z), tasks=substitute(self.tasks, env))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from tcc.codegen.template import BufferParam, Emitted, Launch, ScalarParam, TensorMapParam
 from tcc.compiler.emitted import emit
@@ -15,7 +15,7 @@ from tcc.compiler.targets import engine_target, llvm_target
 from tcc.errors import FailureError
 from tcc.ir.core import Block, Value
 from tcc.ir.declare import IRError
-from tcc.ir.expr import to_json
+from tcc.ir.expr import Dim, Expr, Sym, add, maximum, mul, to_json, to_text
 from tcc.ir.kernel import Func, Host, HostCall, If, LaunchOp, Return, Yield
 from tcc.ir.kernel.problem import kernel_key, kernels_of, problem_key
 from tcc.ir.module import ModuleOp
@@ -25,6 +25,7 @@ from tcc.ir.types import DType, TensorType, free_symbols
 from tcc.passes.kernel.storage import Storage, resolve, size_of
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 def build_engine(module: ModuleOp, target: Target, name: str = "model") -> EngineContent:
@@ -75,6 +76,10 @@ class _Engine:
         self.weight_names: dict[str, int] = {}
         self.ids: dict[str, str] = {}
         self.segments = 0
+        self.pending: dict[int, None] = {}
+        """Pool buffers that the launches of the segment under way write."""
+        self.bound: set[str] = set()
+        """Symbols that the schedule has bound so far."""
         self.report: list[Json] = []
 
     def build(self) -> EngineContent:
@@ -137,8 +142,8 @@ class _Engine:
         content.native = {"source": "kernels/native.ll", "binary": "kernels/native.o"}
 
     def symbols(self) -> list[Json]:
-        """Extents that host calls decide."""
-        found = sorted({s for op in self.host.walk() for r in op.results for s in free_symbols(r.type)})
+        """Extents that data decide."""
+        found = sorted({s for op in self.host.walk() for r in op.results for s in free_symbols(r.type)} | self.bound)
         return [{"name": s, "input": None, "axis": None, "min": 0, "max": None, "divisor": 1} for s in found]
 
     # Buffers.
@@ -198,9 +203,10 @@ class _Engine:
         root = where.root
         place = self.places().get(root)
         offset = where.offset
-        if place is not None and place[0] == "pool":
-            base = self.add(("pool", root), {"space": "pool", **_shape(_tensor(root))})
-            return base if t == root.type else self.view(base, offset, t)
+        if place is not None and place[0].startswith("pool"):
+            base = self.pool(root, place[0])
+            same = offset == 0 and _shape(t).items() <= self.buffers[base].items()
+            return base if same else self.view(base, offset, t)
         if place is not None and place[0] == "arena":
             whole = _tensor(root)
             at = {"space": "arena", "offset": place[1], **_shape(whole), "bytes": size_of(root)}
@@ -221,10 +227,14 @@ class _Engine:
             return base
         return self.view(base, offset, t)
 
+    def pool(self, root: Value, slot: str) -> int:
+        """The id of the pool buffer that a root lies in."""
+        return self.add((slot,), {"space": "pool", **_shape(_tensor(root))})
+
     def view(self, base: int, offset: int, t: TensorType) -> int:
         """The id of a view of a buffer."""
         row = {"space": "view", "of": base, "offset": offset, **_shape(t)}
-        return self.add(("view", base, offset, row["bytes"], *_key(t)), row)
+        return self.add(("view", base, offset, _span(t), *_key(t)), row)
 
     def weight(self, v: Value, array: Array, t: TensorType) -> int:
         digest = hashlib.sha256(f"{t.dtype.name}|".encode() + array.tobytes()).hexdigest()
@@ -247,6 +257,8 @@ class _Engine:
         run: list[Json] = []
 
         def close() -> None:
+            out.extend({"op": "alloc", "buffer": b} for b in self.pending)
+            self.pending.clear()
             if run:
                 out.append({"op": "segment", "name": f"segment_{self.segments}", "body": list(run)})
                 self.segments += 1
@@ -271,20 +283,35 @@ class _Engine:
         return out
 
     def branch(self, op: If, block: Block, emitted: Mapping[str, Emitted]) -> list[Json]:
-        """The schedule of a branch, ending in copies of what it yields into the results."""
+        """The schedule of a branch, ending in copies of what it yields into the results. Extents in which the branches
+        differ are bound first."""
         out = self.block(block, emitted)
         copies: list[Json] = []
+        lets: dict[str, Json] = {}
+        allocs: list[Json] = []
         terminator = block.terminator
         assert isinstance(terminator, Yield)
         for v, r in zip(terminator.operands, op.results, strict=True):
+            t = _tensor(r)
             if _tensor(v).strides is not None:
                 raise FailureError(f"a branch of {op.loc} yields a strided tensor")
-            if _tensor(r).size == 0:
+            if t.size == 0:
                 continue
-            size = _span(_tensor(r))
+            for mine, theirs in zip(_tensor(v).shape, t.shape, strict=True):
+                if mine != theirs and isinstance(theirs, Sym):
+                    lets[theirs.name] = {"op": "let", "symbol": theirs.name, "value": to_json(mine)}
+            target = self.buffer(r)
+            if not t.is_static:
+                allocs.append({"op": "alloc", "buffer": target})
             copies.append(
-                {"op": "copy", "src": {"buffer": self.buffer(v)}, "dst": {"buffer": self.buffer(r)}, "bytes": size}
-            )
+                {
+                    "op": "copy", "src": {"buffer": self.buffer(v)}, "dst": {"buffer": target},
+                    "bytes": to_json(_span(t)),
+                }
+            )  # fmt: skip
+        self.bound |= lets.keys()
+        if lets or allocs:
+            out += [*lets.values(), *allocs]
         if copies and out and out[-1]["op"] == "segment":
             out[-1]["body"] += copies
         elif copies:
@@ -303,9 +330,15 @@ class _Engine:
             if w.zeroed:
                 out.append({"op": "memset", "dst": {"buffer": operands[-1]}, "bytes": size, "value": 0})
         key = self.ids[op.callee]
+        env = dict(zip(self.funcs[op.callee].symbols, op.extents, strict=True))
         for i, launch in enumerate(e.launches):
-            row = launch_row(f"{key}.{i}" if i else key, launch, operands, self.target, op.loc)
+            row = launch_row(f"{key}.{i}" if i else key, launch.bound(env), operands, self.target, op.loc)
             out.append(row)
+        for r in op.results:
+            root = self.storage[r].root
+            place = self.places().get(root, ("", 0))[0]
+            if place.startswith("pool"):
+                self.pending[self.pool(root, place)] = None
         return out
 
     def host_call(self, op: HostCall) -> Json:
@@ -316,10 +349,14 @@ class _Engine:
         self.report.append(
             {"kind": "host-op", "message": f"{op.function} runs on the host: {op.reason}", "loc": list(op.loc)}
         )
-        return {
+        dims = [d.name for r in op.results for d in _tensor(r).shape if isinstance(d, Sym)]
+        binds = [d for d in _unique(dims) if d not in self.bound]
+        self.bound.update(binds)
+        row: Json = {
             "op": "host_call", "function": op.function, "inputs": inputs,
             "outputs": [self.buffer(r) for r in op.results], "attrs": attrs, "loc": list(op.loc),
         }  # fmt: skip
+        return row | ({"binds": binds} if binds else {})
 
 
 def _tensor(v: Value) -> TensorType:
@@ -327,16 +364,16 @@ def _tensor(v: Value) -> TensorType:
     return v.type
 
 
-def _span(t: TensorType) -> int:
+def _span(t: TensorType) -> Dim:
     """Bytes from the first to the last element of a tensor that may be strided."""
-    shape = t.static_shape
-    if 0 in shape:
+    if t.strides is None:
+        return t.nbytes
+    if 0 in t.shape:
         return 0
-    last = 0
-    for d, s in zip(shape, t.element_strides, strict=True):
-        assert isinstance(s, int)
-        last += (d - 1) * s
-    return (last + 1) * t.dtype.bytes
+    last: Dim = 0
+    for d, s in zip(t.shape, t.element_strides, strict=True):
+        last = add(last, mul(add(d, -1), s))
+    return maximum(mul(add(last, 1), t.dtype.bytes), 0)
 
 
 def _dims(t: TensorType) -> list[Any]:
@@ -344,15 +381,15 @@ def _dims(t: TensorType) -> list[Any]:
 
 
 def _shape(t: TensorType) -> Json:
-    return {"bytes": _span(t) if t.is_static else to_json(t.nbytes), "dtype": t.dtype.name, "shape": _dims(t)}
+    return {"bytes": to_json(_span(t)), "dtype": t.dtype.name, "shape": _dims(t)}
 
 
 def _key(t: TensorType) -> tuple[Any, ...]:
     return (t.dtype.name, t.shape)
 
 
-def _unique(ids: Iterable[int]) -> list[int]:
-    return list(dict.fromkeys(ids))
+def _unique(items: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(items))
 
 
 def launch_row(kernel: str, launch: Launch, operands: Sequence[int], target: Target, loc: Sequence[str]) -> Json:
@@ -408,4 +445,4 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, DType):
         return value.name
-    return value
+    return to_text(value) if isinstance(value, Expr) else value

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tcc.ir.expr import Dim, Expr, Ranges, Sym, simplify, substitute, symbols, to_text
+from tcc.ir.expr import Box, Dim, Expr, Ranges, Sym, simplify, substitute, symbols, to_text
 from tcc.ir.types import DType, Type
 
 Attribute: TypeAlias = Any
@@ -104,9 +104,9 @@ class Domain:
         return e
 
     @property
-    def ranges(self) -> dict[str, tuple[int, int]]:
-        """Inclusive bounds of the dims with integer extents."""
-        return {n: (0, e - 1) for n, e in (*self.parallel, *self.reduce) if isinstance(e, int)}
+    def ranges(self) -> Box:
+        """Inclusive bounds of the dims."""
+        return Box(dict((*self.parallel, *self.reduce)))
 
     @property
     def dims(self) -> dict[str, Sym]:

@@ -17,6 +17,29 @@ Ranges: TypeAlias = "Mapping[str, tuple[int, int]]"
 """Inclusive bounds of symbols."""
 
 _BIG = 1 << 62
+EXTENT_MAX = 1 << 40
+"""More than any extent that data decide can be."""
+
+
+class Box(dict[str, tuple[int, int]]):
+    """`Ranges` of the dims of a domain; any other name but `$i` is a symbol that stands for an extent, so at least 0.
+
+    `extents`: the extent of every dim, so that an index can be shown to lie below an extent that is an expression.
+    """
+
+    def __init__(self, extents: Mapping[str, Dim]) -> None:
+        self.extents = dict(extents)
+        free = {s: (0, EXTENT_MAX) for e in self.extents.values() for s in symbols(e)}
+        super().__init__({n: (0, bounds(e, free)[1] - 1) for n, e in self.extents.items()})
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key in self:
+            return self[key]
+        return default if key.startswith("$") else (0, EXTENT_MAX)
+
+    def __bool__(self) -> bool:
+        """It says something of every symbol, though it may list none."""
+        return True
 
 
 class Expr:
@@ -204,9 +227,13 @@ def floordiv(a: Dim, b: Dim, ranges: Ranges | None = None) -> Dim:
     if a == b:
         return 1
     if not isinstance(b, int):
-        whole = _divide_exact(a, b)
-        return Binary("floordiv", a, b) if whole is None else whole
+        whole, rest = _divide(a, b)
+        if rest == 0 or within(rest, b, ranges or {}):
+            return whole
+        return add(whole, Binary("floordiv", rest, b))
     assert isinstance(a, Expr)
+    if b == 0:  # of an empty tensor, so never asked for
+        return Binary("floordiv", a, b)
     if isinstance(a, Binary) and a.op == "floordiv" and isinstance(a.rhs, int) and b > 0 and a.rhs > 0:
         return floordiv(a.lhs, a.rhs * b, ranges)
     if isinstance(a, Binary) and a.op == "mod" and isinstance(a.rhs, int) and a.rhs % b == 0 and b > 0:
@@ -252,6 +279,80 @@ def _divide_exact(a: Dim, b: Expr) -> Dim | None:
     return _build(out, const)
 
 
+def _divide(a: Dim, b: Expr) -> tuple[Dim, Dim]:
+    """(q, r) with a = q·b + r, where q has the terms of a that b divides."""
+    whole = _divide_exact(a, b)
+    if whole is not None:
+        return whole, 0
+    terms, const = _terms(a)
+    quotient: Dim = 0
+    rest: Dim = const
+    for atoms, coef in terms.items():
+        term = _build({atoms: coef}, 0)
+        exact = _divide_exact(term, b)
+        if exact is None:
+            rest = add(rest, term)
+        else:
+            quotient = add(quotient, exact)
+    return quotient, rest
+
+
+def within(e: Dim, extent: Dim, ranges: Ranges) -> bool:
+    """Whether 0 ≤ e < extent can be shown."""
+    return bounds(e, ranges)[0] >= 0 and below(e, extent, ranges)
+
+
+def below(e: Dim, extent: Dim, ranges: Ranges) -> bool:
+    """Whether e < extent can be shown; where extents are expressions that takes a `Box`."""
+    if isinstance(extent, int) and bounds(e, ranges)[1] < extent:
+        return True
+    extents = ranges.extents if isinstance(ranges, Box) else {}
+    if isinstance(extent, int) and not extents:
+        return False
+    top = _top(e, ranges, extents)
+    return top is not None and bounds(add(extent, mul(add(top, 1), -1)), ranges)[0] >= 0
+
+
+def _top(e: Dim, ranges: Ranges, extents: Mapping[str, Dim]) -> Dim | None:
+    """An expression of symbols that e does not exceed at any point of the domain; None where that is not plain."""
+    if isinstance(e, int):
+        return e
+    if isinstance(e, Sym):
+        if e.name in extents:
+            return add(extents[e.name], -1)
+        return None if e.name.startswith("$") else e
+    if isinstance(e, Binary):
+        if e.op == "mod":
+            return add(e.rhs, -1) if not symbols(e.rhs) & extents.keys() else None
+        lhs = _top(e.lhs, ranges, extents)
+        if e.op == "floordiv":
+            if lhs is None or symbols(e.rhs) & extents.keys() or bounds(e.rhs, ranges)[0] < 0:
+                return None
+            return floordiv(lhs, e.rhs)
+        rhs = _top(e.rhs, ranges, extents)
+        if lhs is None or rhs is None:
+            return None if e.op == "max" or lhs is rhs else rhs if lhs is None else lhs
+        return _extreme(e.op, lhs, rhs, ranges)
+    assert isinstance(e, Sum)
+    total: Dim = e.const
+    for atoms, coef in e.terms:
+        term: Dim = coef
+        if not any(symbols(a) & extents.keys() for a in atoms):
+            total = add(total, _build({atoms: coef}, 0))
+            continue
+        if any(bounds(a, ranges)[0] < 0 for a in atoms):
+            return None
+        if coef < 0:
+            continue  # at most 0
+        for atom in atoms:
+            top = _top(atom, ranges, extents)
+            if top is None:
+                return None
+            term = mul(term, top)
+        total = add(total, term)
+    return total
+
+
 def mod(a: Dim, b: Dim, ranges: Ranges | None = None) -> Dim:
     """a mod b, in [0, b) for b > 0."""
     if isinstance(a, int) and isinstance(b, int):
@@ -259,8 +360,11 @@ def mod(a: Dim, b: Dim, ranges: Ranges | None = None) -> Dim:
     if b == 1 or a == 0 or a == b:
         return 0
     if not isinstance(b, int):
-        return 0 if _divide_exact(a, b) is not None else Binary("mod", a, b)
+        _, rest = _divide(a, b)
+        return rest if rest == 0 or within(rest, b, ranges or {}) else Binary("mod", rest, b)
     assert isinstance(a, Expr)
+    if b == 0:
+        return Binary("mod", a, b)
     if isinstance(a, Binary) and a.op == "mod" and isinstance(a.rhs, int) and a.rhs % b == 0:
         return mod(a.lhs, b, ranges)
     terms, const = _terms(a)

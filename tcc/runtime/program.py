@@ -19,6 +19,8 @@ from tcc.runtime.expr import evaluate, show
 
 Op = dict[str, Any]
 Place = dict[str, Any]
+_LEAST = 64
+"""Bytes of the smallest allocation: a kernel may read the first element of an empty tensor, and throw it away."""
 
 
 class ProgramContext(Context):
@@ -160,6 +162,8 @@ class ProgramContext(Context):
                 self._host_call(op)
             elif kind == "alloc":
                 self._alloc(op["buffer"], self.nbytes(op["buffer"]))
+            elif kind == "let" and "value" in op:
+                self.symbols[op["symbol"]] = evaluate(op["value"], self.symbols)
             elif kind == "let":
                 dtype = numpy_dtype(op["dtype"])
                 content = self.read(self.at(op["src"]), dtype.itemsize)
@@ -209,6 +213,8 @@ class ProgramContext(Context):
             raise FailureError(f"'{op['function']}' (of {nodes}) cannot take these values: {error}") from None
         timer.stop(op["function"], "host_call", op)
         results = results if isinstance(results, tuple) else (results,)
+        for name in op.get("binds", ()):
+            self.symbols.pop(name, None)
         for buffer, result in zip(op["outputs"], results, strict=False):
             if buffer is not None:
                 self._store(buffer, np.asarray(result), op["function"])
@@ -245,8 +251,8 @@ class ProgramContext(Context):
             return
         if buffer in self.pool:
             self.free(self.pool.pop(buffer))
-        self.pool[buffer] = self.allocate(max(nbytes, 1))
-        self._pool_bytes[buffer] = max(nbytes, 1)
+        self.pool[buffer] = self.allocate(max(nbytes, _LEAST))
+        self._pool_bytes[buffer] = max(nbytes, _LEAST)
 
     def _grow(self, buffer: int, used: int, needed: int) -> None:
         if self._pool_bytes.get(buffer, -1) >= needed:

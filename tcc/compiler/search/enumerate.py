@@ -14,6 +14,7 @@ import numpy as np
 
 from tcc.codegen.template import Columns, Template, candidates
 from tcc.ir.kernel import Func
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 
 Key = tuple[str, str, str]
@@ -152,7 +153,7 @@ def estimate(t: Template, func: Func, config: Mapping[str, Any], target: Target)
 
 def _costs(t: Template, func: Func, columns: Columns, target: Target) -> np.ndarray[Any, Any]:
     count = len(next(iter(columns.values()))) if columns else 1
-    costs = np.asarray(t.cost(func, columns, target), np.float64).reshape(-1)
+    costs = np.asarray(t.cost(typical(func), columns, target), np.float64).reshape(-1)
     return np.broadcast_to(costs, (count,))
 
 

@@ -29,6 +29,7 @@ from tcc.ir.expr import symbols
 from tcc.ir.kernel import Contraction, Func
 from tcc.ir.kernel.evaluate import Expected, evaluate
 from tcc.ir.kernel.problem import canonical
+from tcc.ir.kernel.symbols import bind, tuning
 from tcc.ir.targets import Target
 from tcc.ir.types import TensorType
 
@@ -45,12 +46,14 @@ COMPILE_SECONDS = 20.0
 @dataclass
 class Case:
     """A problem with data: `operands` as the kernel's arguments see them, `flat` their elements in memory from the
-    first to the last, and what must come out."""
+    first to the last, and what must come out. `func` has its symbols bound to `extents`, `problem` has not."""
 
     func: Func
     operands: list[Array]
     flat: list[Array]
     expected: list[Expected]
+    problem: Func
+    extents: dict[str, int]
     packed: dict[str, Array] = field(default_factory=dict[str, Array])
     """Packed constants by the key that trials name them with."""
 
@@ -73,6 +76,8 @@ class Trial:
 
 def make_case(func: Func, seed: int = 0, points: int = POINTS) -> Case:
     """Seeded data for a problem, and the oracle's answer."""
+    problem, extents = func, tuning(func)
+    func = bind(func, extents)
     rng = np.random.default_rng(zlib.crc32(f"{func.sym_name}|{seed}".encode()))
     limits = index_limits(func)
     scales = _scales(func)
@@ -85,7 +90,7 @@ def make_case(func: Func, seed: int = 0, points: int = POINTS) -> Case:
         flats.append(flat)
     with np.errstate(all="ignore"):
         expected = evaluate(func, operands, points, seed)
-    return Case(func, operands, flats, expected)
+    return Case(func, operands, flats, expected, problem, extents)
 
 
 def span(t: TensorType) -> int:
@@ -153,7 +158,7 @@ def _random(t: TensorType, count: int, limit: int | None, scale: float, rng: np.
 
 def build_trial(case: Case, candidate: Candidate, target: Target) -> Trial:
     """The engine of a candidate; a TccError if it does not compile, and whatever its template raises."""
-    kernel = canonical(case.func)
+    kernel = canonical(case.problem)
     kernel.attrs.update(template=candidate.template.name, config=dict(candidate.config))
     emitted = emit(kernel, target)
     keys = [str(i) for i in range(len(case.flat))]
@@ -197,7 +202,7 @@ def _content(
     body: list[Json] = []
     arena = 0
     for w in emitted.workspaces:
-        size = int(eval_expr(w.bytes, {}))
+        size = int(eval_expr(w.bytes, case.extents))
         operands.append(len(buffers))
         buffers.append({"space": "arena", "offset": arena, "bytes": size, "dtype": "u8", "shape": [size]})
         if w.zeroed:
@@ -206,7 +211,7 @@ def _content(
     symbol_rows: list[Json] = []
     lengths: dict[str, int] = {}
     entries: list[str] = []
-    for i, launch in enumerate(emitted.launches):
+    for i, launch in enumerate(launch.bound(case.extents) for launch in emitted.launches):
         row = launch_row(f"k{i}", launch, operands, target, ())
         entries.append(launch.entry if target.is_cuda else _plain_name(launch, i))
         if not target.is_cuda and not row.get("serial"):

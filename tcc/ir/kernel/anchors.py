@@ -28,6 +28,7 @@ from tcc.ir.declare import (
     VariadicResult,
     register,
 )
+from tcc.ir.expr import symbols
 from tcc.ir.types import DType, ScalarType, TensorType
 
 COMBINERS = ("sum", "max", "min", "prod")
@@ -49,6 +50,14 @@ class Anchor(Op):
         """(region, the operands whose scalars are its first arguments, whether they may vary along reduce dims)."""
         raise NotImplementedError
 
+    @property
+    def free_names(self) -> frozenset[str]:
+        """What domain, maps and regions mention that is neither a dim nor a `$i`: symbols of the kernel."""
+        found = {s for access in (*self.maps, *self.out_maps) for s in access.symbols if not s.startswith("$")}
+        found |= {op.attrs["dim"] for r in self.regions for op in r.block.ops if op.name == "kernel.index"}
+        found -= set(self.domain.names)
+        return frozenset(found.union(*(symbols(e) for _, e in (*self.domain.parallel, *self.domain.reduce))))
+
     def map_of(self, value_index: int) -> IndexMap:
         """The index map of an operand, by its index among all operands."""
         return self.maps[value_index]
@@ -61,7 +70,7 @@ class Anchor(Op):
         names = self.domain.names
         if len(set(names)) != len(names):
             raise IRError(f"{self.name}: a dim of the domain is named twice")
-        allowed = frozenset(names) | {f"${i}" for i in range(len(self.operands))}
+        given = frozenset(f"${i}" for i in range(len(self.operands)))
         for what, value, access in [
             *(("operand", v, m) for v, m in zip(self.operands, self.maps, strict=True)),
             *(("result", v, m) for v, m in zip(self.results, self.out_maps, strict=True)),
@@ -71,11 +80,12 @@ class Anchor(Op):
             if len(access.results) != value.type.rank:
                 raise IRError(f"{self.name}: the map {access.text()} does not fit the {what} {value.type}")
         for access in self.maps:
-            unknown = access.symbols - allowed
+            unknown = {s for s in access.symbols if s.startswith("$")} - given
             if unknown:
                 raise IRError(f"{self.name}: the map {access.text()} mentions {', '.join(sorted(unknown))}")
         for access in self.out_maps:
-            unknown = access.symbols - frozenset(self.domain.parallel_names) - frozenset(self._written_dims())
+            unknown = access.symbols & (frozenset(names) - frozenset(self.domain.parallel_names))
+            unknown = (unknown - frozenset(self._written_dims())) | {s for s in access.symbols if s.startswith("$")}
             if unknown:
                 raise IRError(f"{self.name}: the out_map {access.text()} mentions {', '.join(sorted(unknown))}")
         for region, values, _ in self.operand_groups():

@@ -375,7 +375,7 @@ def attention(at: _Anchor, op: Attention) -> list[Approx]:
     (score,) = run_region(op.score, [raw, *extra], flat)
     s = np.broadcast_to(score.exact, (count, keys))
     err = np.broadcast_to(score.error if score.error is not None else np.zeros(()), (count, keys))
-    top = s.max(-1, keepdims=True)
+    top = s.max(-1, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0.0)
     p = np.exp(s - top)
     total = p.sum(-1, keepdims=True)

@@ -14,6 +14,7 @@ from tcc.ir.core import Op
 from tcc.ir.declare import (
     ANY,
     DICT,
+    DIMS,
     DOMAIN,
     INT,
     INTS,
@@ -31,8 +32,14 @@ from tcc.ir.declare import (
     VariadicResult,
     register,
 )
+from tcc.ir.expr import symbols as symbols_of
 from tcc.ir.kernel.anchors import Anchor
 from tcc.ir.types import I64, ScalarType, TensorType, Type
+
+
+def is_symbol(name: str) -> bool:
+    """Whether a name is that of a symbol of a kernel."""
+    return name[:1] == "s" and name[1:].isdecimal()
 
 
 def _are_bools(v: Any) -> bool:
@@ -48,12 +55,15 @@ class Func(Op):
 
     `const[i]`: argument i is a constant of the model, so a template may ask for it packed. `template` and `config`
     are the schedule; `derived` is what follows from them (grid, block, instruction, placement), printed with them.
+    `symbols`: the extents that it takes as arguments, `s0`, `s1`, … in the order of first use; its types, domains and
+    maps are expressions over these, and `kernel.index` of one gives its value.
     """
 
     name = "kernel.func"
     isolated = True
     terminated_by = "kernel.return"
     sym_name = Attr(STR)
+    symbols = Attr(STRS, ())
     const = Attr(BOOLS, ())
     template = Attr(STR, "")
     config = Attr(DICT, {})
@@ -86,6 +96,15 @@ class Func(Op):
     def verify(self) -> None:
         if self.const and len(self.const) != len(self.body.block.args):
             raise IRError(f"{self.name} @{self.sym_name}: const has {len(self.const)} entries")
+        from_here = set(self.symbols)
+        for t in (*self.arg_types, *self.result_types):
+            unknown = {s for d in (*t.shape, *(t.strides or ())) for s in symbols_of(d)} - from_here
+            if unknown:
+                raise IRError(f"{self.name} @{self.sym_name}: {t} mentions {min(unknown)}, which is no symbol of it")
+        for anchor in self.anchors():
+            unknown = anchor.free_names - from_here
+            if unknown:
+                raise IRError(f"{self.name} @{self.sym_name}: {anchor.name} mentions {min(unknown)}")
 
 
 @register
@@ -114,7 +133,8 @@ class Yield(Op):
 
 @register
 class Index(Op):
-    """The point's coordinate along a domain dim, as i64; only in regions of anchors."""
+    """The point's coordinate along a domain dim, or the value of a symbol of the kernel, as i64; only in regions of
+    anchors."""
 
     name = "kernel.index"
     dim = Attr(STR)
@@ -167,11 +187,13 @@ class Pack(Op):
 
 @register
 class LaunchOp(Op):
-    """One call of kernel `callee`. `places`, added by `alias` and `plan-memory`, says where each result lies."""
+    """One call of kernel `callee`. `extents`: what each of its symbols stands for, over the program's symbols.
+    `places`, added by `alias` and `plan-memory`, says where each result lies."""
 
     name = "kernel.launch"
     ins = Variadic()
     callee = Attr(STR)
+    extents = Attr(DIMS, ())
     places = Attr(ANY, None)
     workspace = Attr(ANY, None)
     outs = VariadicResult()

@@ -15,6 +15,7 @@ from tcc.ir.expr import Dim, Sym, mul
 from tcc.ir.kernel import Assemble, Func, LaunchOp, Map, Return, ViewOp
 from tcc.ir.kernel.build import func, identity_region
 from tcc.ir.kernel.problem import kernels_of
+from tcc.ir.kernel.symbols import close, substitute_type
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType
@@ -74,7 +75,9 @@ def _offsets(op: Assemble, y: TensorType) -> tuple[int, ...]:
     for part in op.parts:
         out.append(at * stride)
         assert isinstance(part.type, TensorType)
-        at += part.type.static_shape[op.axis]
+        extent = part.type.shape[op.axis]
+        assert isinstance(extent, int), "the parts of an assemble have known places"
+        at += extent
     return tuple(out)
 
 
@@ -152,7 +155,7 @@ def _restride(v: Value, t: TensorType, kernels: dict[str, Func]) -> None:
     v.type = t
     for user, index in v.uses:
         if isinstance(user, LaunchOp):
-            kernels[user.callee].body.block.args[index].type = t
+            kernels[user.callee].body.block.args[index].type = _inside(user, t)
         elif isinstance(user, ViewOp):
             inner = user.y.type
             assert isinstance(inner, TensorType)
@@ -168,7 +171,15 @@ def _restride(v: Value, t: TensorType, kernels: dict[str, Func]) -> None:
         _restride(op.x, _strided(inner, moved, t.align), kernels)
     elif isinstance(op, LaunchOp):
         place = op.results.index(v)  # type: ignore[arg-type]
-        kernels[op.callee].body.block.terminator.operands[place].type = t
+        kernels[op.callee].body.block.terminator.operands[place].type = _inside(op, t)
+
+
+def _inside(launch: LaunchOp, t: TensorType) -> TensorType:
+    """A type as the kernel of a launch sees it, over its own symbols."""
+    env: dict[str, Dim] = {e.name: Sym(f"s{i}") for i, e in enumerate(launch.extents) if isinstance(e, Sym)}
+    out = substitute_type(t, env)
+    assert isinstance(out, TensorType)
+    return out
 
 
 def _strided(t: TensorType, strides: tuple[Dim, ...], align: int) -> TensorType:
@@ -241,8 +252,11 @@ def _copy(part: Value, view: TensorType, at: Assemble, module: ModuleOp, rewrite
         ),
     )  # fmt: skip
     made.loc = at.loc
+    extents = close(made)
     host = at
     while host.parent_op is not module and host.parent_op is not None:
         host = host.parent_op  # type: ignore[assignment]
     rewriter.insert_before(host, made)
-    return rewriter.insert_before(at, LaunchOp([part], callee=made.sym_name, result_types=[view], loc=at.loc))
+    return rewriter.insert_before(
+        at, LaunchOp([part], callee=made.sym_name, extents=extents, result_types=[view], loc=at.loc)
+    )

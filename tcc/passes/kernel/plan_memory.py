@@ -29,8 +29,9 @@ class _Buffer:
 @dataclass(frozen=True)
 class PlanMemory(Pass):
     """Assigns arena offsets, largest tensor first, each at the lowest place free over its life (Pisarchyk & Lee, 2020,
-    greedy by size). Model outputs get the caller's memory; what has an extent that data decide is allocated when it is
-    made. Workspaces live for their launch.
+    greedy by size). Model outputs get the caller's memory. What has an extent that data decide is in the pool: a slot
+    of its size, allocated before it is written and used again by the next of that size in its block once it is dead.
+    Workspaces live for their launch.
 
     before: `%1 = kernel.launch(%0) {callee = "k0"}`; after: the same with `plan.place = [["arena", 4096]]`, and
     `arena` (bytes) and `lower_bound` (most bytes alive at once) on the host function.
@@ -66,6 +67,7 @@ def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
             buffers[root] = _Buffer(size_of(root), min(touched), max(touched))
         else:
             known.first, known.last = min(known.first, *touched), max(known.last, *touched)
+    slots = _pool_slots(host, storage, order)
     scratch: dict[tuple[Op, int], _Buffer] = {}
     for op in order:
         if isinstance(op, LaunchOp) and op.workspace:
@@ -76,7 +78,7 @@ def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
     for op in order:
         roots = [r for r in op.results if is_planned(r)]
         if roots and isinstance(op, LaunchOp | Assemble | HostCall | If):
-            places = tuple(_place(r, storage[r], outputs, buffers) for r in op.results)
+            places = tuple(_place(r, storage[r], outputs, buffers, slots) for r in op.results)
             rewriter.set_attr(op, "plan.place", places)
         if isinstance(op, LaunchOp) and op.workspace:
             rewriter.set_attr(op, "plan.workspace", tuple(scratch[op, i].offset for i in range(len(op.workspace))))
@@ -91,9 +93,52 @@ def _end(op: Op, order: dict[Op, int]) -> int:
     return last
 
 
-def _place(v: Value, where: Storage, outputs: dict[Value, int], buffers: dict[Value, _Buffer]) -> tuple[str, int]:
+def _pool_slots(host: Host, storage: dict[Value, Storage], order: dict[Op, int]) -> dict[Value, int]:
+    """A slot of the pool for every root whose size data decide. Slots are shared by roots of one size that kernels
+    write in one block, one after the other."""
+    lives: dict[Value, int] = {}
+    for v, where in storage.items():
+        root = where.root
+        if is_planned(root) and not is_static(root):
+            lives[root] = max([lives.get(root, 0), *(order[_within(user, root)] for user in v.users)])
+    slots: dict[Value, int] = {}
+    free: list[tuple[tuple[object, ...], int, int]] = []
+    for root in sorted(lives, key=lambda r: order[_maker(r)]):
+        made = _maker(root)
+        first = min(order[_maker(v)] for v, where in storage.items() if where.root is root)
+        key = (made.parent, root.type.nbytes if isinstance(root.type, TensorType) else 0)
+        shared = isinstance(made, LaunchOp | Assemble)
+        slot = next((i for i, (k, _, last) in enumerate(free) if shared and k == key and last < first), None)
+        if slot is None:
+            slots[root] = len(free)
+            free.append((key if shared else (), len(free), lives[root]))
+        else:
+            slots[root] = slot
+            free[slot] = (key, slot, lives[root])
+    return slots
+
+
+def _maker(v: Value) -> Op:
+    op = v.defining_op
+    assert op is not None
+    return op
+
+
+def _within(op: Op, root: Value) -> Op:
+    """The op of the block that makes `root` which holds `op`: a value lives as long as the whole of a branch or loop
+    that uses it."""
+    block = _maker(root).parent
+    at: Op | None = op
+    while at is not None and at.parent is not block:
+        at = at.parent_op
+    return op if at is None else at
+
+
+def _place(
+    v: Value, where: Storage, outputs: dict[Value, int], buffers: dict[Value, _Buffer], slots: dict[Value, int]
+) -> tuple[str, int]:
     if not is_static(where.root):
-        return ("pool", 0)
+        return (f"pool{slots[where.root]}", where.offset)
     if where.root in outputs:
         return (f"output{outputs[where.root]}", where.offset)
     return ("arena", buffers[where.root].offset + where.offset)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tcc.ir.attributes import Domain, IndexMap
-from tcc.ir.core import Block, Op, Region, Value
+from tcc.ir.core import Block, Region, Value
 from tcc.ir.declare import IRError
-from tcc.ir.graph import Fused, Reshape, Transpose
+from tcc.ir.graph import Constant, Fused, Reshape, Transpose
 from tcc.ir.graph.base import GraphOp, tensor_type
 from tcc.ir.kernel import Anchor, Func, Return
 from tcc.ir.types import F32, F64, I32, I64, DType, TensorType, Type
@@ -138,8 +138,7 @@ class Group:
 
 
 def _is_constant(v: Value) -> bool:
-    op: Op | None = v.defining_op
-    return isinstance(op, GraphOp) and op.category == "constant"
+    return isinstance(v.defining_op, Constant)
 
 
 Lowering = Callable[[Group], Made]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tcc.ir.attributes import IndexMap
-from tcc.ir.expr import Binary, Dim, Ranges, Sum, add, bounds, floordiv, mod, mul, product, simplify
+from tcc.ir.expr import Binary, Dim, Ranges, Sum, add, floordiv, mod, mul, product, simplify, within
 from tcc.ir.types import TensorType
 
 Index = tuple[Dim, ...]
@@ -115,8 +115,7 @@ def compact(t: TensorType, access: IndexMap, ranges: Ranges) -> tuple[TensorType
 
 
 def _inside(e: Dim, extent: Dim, ranges: Ranges) -> bool:
-    lo, hi = bounds(e, ranges)
-    return lo >= 0 and isinstance(extent, int) and hi < extent
+    return within(e, extent, ranges)
 
 
 def fit_affine(table: Sequence[int], ranges: Ranges, at: Dim) -> Dim | None:

@@ -97,8 +97,7 @@ def lower_reduce(group: Group) -> Made:
     def result(e: Scalarizer) -> Value:
         value = e.leading[0]
         if op.kind == "mean":
-            assert isinstance(count, int)
-            value = e.s.div(value, e.s.like(count, value))
+            value = e.s.div(value, e.s.count(count, value))
         return e.s.cast(value, compute_dtype(x.dtype))
 
     return _finish_reduce(group, KernelReduce, domain, accesses, body, [combine], acc, result, op.y, place)
@@ -302,16 +301,16 @@ def lower_softmax(group: Group) -> Made:
     )
 
 
-def _moments(count: int, epsilon: float) -> tuple[list[Stage], Callable[[Scalars, Value, Sequence[Value]], Value]]:
+def _moments(count: Dim, epsilon: float) -> tuple[list[Stage], Callable[[Scalars, Value, Sequence[Value]], Value]]:
     def centred(s: Scalars, x: Value, stats: Sequence[Value]) -> Value:
-        return s.sub(x, s.div(stats[0], s.like(count, x)))
+        return s.sub(x, s.div(stats[0], s.count(count, x)))
 
     def square(s: Scalars, x: Value, stats: Sequence[Value]) -> Value:
         d = centred(s, x, stats)
         return s.mul(d, d)
 
     def normal(s: Scalars, x: Value, stats: Sequence[Value]) -> Value:
-        variance = s.add(s.div(stats[1], s.like(count, x)), s.like(epsilon, x))
+        variance = s.add(s.div(stats[1], s.count(count, x)), s.like(epsilon, x))
         return s.mul(centred(s, x, stats), s.fn(math.Rsqrt, variance))
 
     return [lambda s, x, stats: x, square], normal
@@ -333,7 +332,7 @@ def lower_layer_norm(group: Group) -> Made:
     op = cast(LayerNorm, group.anchor)
     x = tensor_type(op.x)
     axes = list(range(op.axis, x.rank))
-    count = _count(x.shape[i] for i in axes)
+    count = product(x.shape[i] for i in axes)
     stages, normal = _moments(count, op.epsilon)
 
     def last(e: Scalarizer, v: Value, stats: Sequence[Value], index: Index) -> Value:
@@ -348,10 +347,10 @@ def lower_rms_norm(group: Group) -> Made:
     op = cast(RmsNorm, group.anchor)
     x = tensor_type(op.x)
     axes = list(range(op.axis, x.rank))
-    count = _count(x.shape[i] for i in axes)
+    count = product(x.shape[i] for i in axes)
 
     def last(e: Scalarizer, v: Value, stats: Sequence[Value], index: Index) -> Value:
-        mean = e.s.add(e.s.div(stats[0], e.s.like(count, v)), e.s.like(op.epsilon, v))
+        mean = e.s.add(e.s.div(stats[0], e.s.count(count, v)), e.s.like(op.epsilon, v))
         return _affine(e, e.s.mul(v, e.s.fn(math.Rsqrt, mean)), op.scale, None, index)
 
     return _lower_rows(group, axes, ["sum"], [lambda s, v, stats: s.mul(v, v)], last)
@@ -364,7 +363,7 @@ def lower_group_norm(group: Group) -> Made:
     x = tensor_type(op.x)
     axis = 1 if op.dims == "nchw" else x.rank - 1
     axes = list(range(1, x.rank))
-    count = _count(x.shape[i] for i in axes) // op.groups
+    count = floordiv(product(x.shape[i] for i in axes), op.groups)
     stages, normal = _moments(count, op.epsilon)
 
     def last(e: Scalarizer, v: Value, stats: Sequence[Value], index: Index) -> Value:
@@ -375,9 +374,3 @@ def lower_group_norm(group: Group) -> Made:
         return value
 
     return _lower_rows(group, axes, ["sum", "sum"], stages, last, (axis, op.groups))
-
-
-def _count(extents: object) -> int:
-    total = product(extents)  # type: ignore[arg-type]
-    assert isinstance(total, int), "free dims are bound before lowering"
-    return total

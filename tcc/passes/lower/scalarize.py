@@ -15,12 +15,13 @@ from typing import cast
 from tcc.ir import arith
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Block, BlockArgument, Op, Region, Value
-from tcc.ir.expr import Binary, Dim, Sum, Sym, add, bounds, maximum, minimum, mod, mul, simplify
+from tcc.ir.expr import Dim, Sym, add, below, bounds, maximum, minimum, mod, mul, simplify
 from tcc.ir.graph import (
     Cast,
     Clip,
     Concat,
     Constant,
+    Dims,
     Expand,
     Gather,
     GatherElements,
@@ -153,6 +154,9 @@ class Scalarizer:
             literal = self._literal(v)
             if literal is not None:
                 return literal
+            source = self.outer.get(v, v).defining_op
+            if isinstance(source, Dims):
+                return self._dims(source, index)
             return self.load(v, IndexMap(index, 0 if guarded else None))
         op = cast(GraphOp, v.defining_op)
         if op.name in TABLE:
@@ -174,7 +178,7 @@ class Scalarizer:
         return self.value(op.operands[0], back_through(op, index, self.ranges), guarded)
 
     def is_input(self, v: Value) -> bool:
-        return v in self.outer or not isinstance(v.defining_op, GraphOp) or isinstance(v.defining_op, Constant)
+        return v in self.outer or not isinstance(v.defining_op, GraphOp) or isinstance(v.defining_op, Constant | Dims)
 
     def _literal(self, v: Value) -> Value | None:
         source = self.outer.get(v, v).defining_op
@@ -184,6 +188,17 @@ class Scalarizer:
         if t.size != 1 or t.dtype.kind == "string":
             return None
         return self.s.const(source.array().reshape(()).item(), compute_dtype(t.dtype))
+
+    def _dims(self, op: Dims, index: Index) -> Value:
+        """One of some extents, computed where it is needed."""
+        (at,) = index
+        if isinstance(at, int):
+            return self.expr(op.values[at])
+        result = self.expr(op.values[-1])
+        for i in range(len(op.values) - 2, -1, -1):
+            here = self.s.cmp("eq", self.expr(at), self.s.const(i, I64))
+            result = self.s.select(here, self.expr(op.values[i]), result)
+        return result
 
     def _concat(self, op: Concat, index: Index, guarded: bool) -> Value:
         at = index[op.axis]
@@ -219,11 +234,11 @@ class Scalarizer:
         """Whether an index is in range; None if it always is."""
         out: Value | None = None
         for e, d in zip(index, shape, strict=True):
-            lo, hi = bounds(simplify(e, self.ranges), self.ranges)
+            plain = simplify(e, self.ranges)
             tests: list[Value] = []
-            if lo < 0:
+            if bounds(plain, self.ranges)[0] < 0:
                 tests.append(self.s.cmp("ge", self.expr(e), self.s.const(0, I64)))
-            if not isinstance(d, int) or hi >= d:
+            if not below(plain, d, self.ranges):
                 tests.append(self.less(e, d))
             for t in tests:
                 out = t if out is None else self.s.fn(arith.And, out, t)
@@ -303,36 +318,11 @@ class Scalarizer:
         """The i64 value of an index expression."""
         key = ("expr", e)
         if key not in self._memo:
-            self._memo[key] = self._expr(e)
+            self._memo[key] = self.s.extent(e, self._symbol)
         return self._memo[key]
 
-    def _expr(self, e: Dim) -> Value:
-        if isinstance(e, int):
-            return self.s.const(e, I64)
-        if isinstance(e, Sym):
-            if e.name.startswith("$"):
-                return self.s.cast(self.arg(int(e.name[1:])), I64)
-            return self.s.b(IndexOp(dim=e.name))
-        if isinstance(e, Binary):
-            a, b = self.expr(e.lhs), self.expr(e.rhs)
-            if e.op == "mod":
-                return self.s.b(arith.Mod(a, b))
-            if e.op == "floordiv":
-                remainder = self.s.b(arith.Mod(a, b))
-                return self.s.div(self.s.sub(a, remainder), b)
-            return self.s.min(a, b) if e.op == "min" else self.s.max(a, b)
-        assert isinstance(e, Sum)
-        total: Value | None = None
-        for atoms, coef in e.terms:
-            term: Value | None = None
-            for atom in atoms:
-                factor = self.expr(atom)
-                term = factor if term is None else self.s.mul(term, factor)
-            assert term is not None
-            term = term if coef == 1 else self.s.mul(term, self.s.const(coef, I64))
-            total = term if total is None else self.s.add(total, term)
-        assert total is not None
-        return total if e.const == 0 else self.s.add(total, self.s.const(e.const, I64))
+    def _symbol(self, name: str) -> Value:
+        return self.s.cast(self.arg(int(name[1:])), I64) if name.startswith("$") else self.s.b(IndexOp(dim=name))
 
 
 def is_place_arithmetic(op: Op | None) -> bool:

@@ -12,9 +12,11 @@ from typing import Any
 
 from tcc.ir import arith, math
 from tcc.ir.core import Op, Value
+from tcc.ir.expr import Binary, Dim, Sum, Sym
+from tcc.ir.kernel import Index
 from tcc.ir.kernel.build import RegionBuilder
 from tcc.ir.scalar import element
-from tcc.ir.types import BOOL, F32, DType, ScalarType
+from tcc.ir.types import BOOL, F32, I64, DType, ScalarType
 
 
 def compute_dtype(d: DType) -> DType:
@@ -58,6 +60,42 @@ class Scalars:
 
     def select(self, c: Value, a: Value, b: Value) -> Value:
         return self.b(arith.Select(c, a, b))
+
+    def coordinate(self, name: str) -> Value:
+        """The i64 value of a dim of the domain or a symbol of the kernel."""
+        return self.b(Index(dim=name))
+
+    def extent(self, e: Dim, symbol: Callable[[str], Value] | None = None) -> Value:
+        """The i64 value of an expression. `symbol` gives that of a name; otherwise it is a dim or a symbol."""
+        read = symbol or self.coordinate
+        if isinstance(e, int):
+            return self.const(e, I64)
+        if isinstance(e, Sym):
+            return read(e.name)
+        if isinstance(e, Binary):
+            a, b = self.extent(e.lhs, read), self.extent(e.rhs, read)
+            if e.op == "mod":
+                return self.b(arith.Mod(a, b))
+            if e.op == "floordiv":
+                remainder = self.b(arith.Mod(a, b))
+                return self.div(self.sub(a, remainder), b)
+            return self.min(a, b) if e.op == "min" else self.max(a, b)
+        assert isinstance(e, Sum)
+        total: Value | None = None
+        for atoms, coef in e.terms:
+            term: Value | None = None
+            for atom in atoms:
+                factor = self.extent(atom, read)
+                term = factor if term is None else self.mul(term, factor)
+            assert term is not None
+            term = term if coef == 1 else self.mul(term, self.const(coef, I64))
+            total = term if total is None else self.add(total, term)
+        assert total is not None
+        return total if e.const == 0 else self.add(total, self.const(e.const, I64))
+
+    def count(self, e: Dim, other: Value) -> Value:
+        """A number of elements as a value of the type of `other`."""
+        return self.like(e, other) if isinstance(e, int) else self.cast(self.extent(e), element(other))
 
     def fn(self, op: Callable[..., Op], *args: Value) -> Value:
         return self.b(op(*args))

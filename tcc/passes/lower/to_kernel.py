@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,8 +14,8 @@ import numpy as np
 from tcc.errors import InputError
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import IRError
-from tcc.ir.expr import mul, product
-from tcc.ir.graph import Concat, Constant, Fused, If, Reshape, Slice
+from tcc.ir.expr import Dim, Sym, mul, product
+from tcc.ir.graph import Concat, Constant, Dims, Fused, If, Reshape, Slice
 from tcc.ir.graph import Func as GraphFunc
 from tcc.ir.graph import Yield as GraphYield
 from tcc.ir.graph.base import GraphOp, tensor_type
@@ -30,6 +31,7 @@ from tcc.ir.kernel import (
 )
 from tcc.ir.kernel import Constant as KernelConstant
 from tcc.ir.kernel import If as KernelIf
+from tcc.ir.kernel.symbols import close, substitute_attribute, substitute_type
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import STRING, TensorType, free_symbols
@@ -66,6 +68,7 @@ class LowerToKernel(Pass):
                 )
             if t.dtype is STRING:
                 raise InputError(f"the input {name} holds strings, and engines hold numbers: compute on codes of them")
+        _rename_symbols(function)
         _Lowering(module, function, rewriter).run()
 
 
@@ -76,6 +79,8 @@ class _Lowering:
         self.rewriter = rewriter
         self.values: dict[Value, Value] = {}
         self.count = 0
+        self.sizes: set[Op] = set()
+        """Launches that only write extents to memory: kernels that use these compute them themselves."""
 
     def run(self) -> None:
         f = self.function
@@ -96,8 +101,13 @@ class _Lowering:
                 self.rewriter.erase(op)
         host.detach()
         self.module.block.append(host)
-        for op in [op for op in host.walk() if isinstance(op, ViewOp | KernelConstant)][::-1]:
-            if op.results[0].use_count == 0:
+        kernels = self.module.functions()
+        for op in list(host.walk())[::-1]:
+            if isinstance(op, ViewOp | KernelConstant) and op.results[0].use_count == 0:
+                op.erase()
+            elif op in self.sizes and op.results[0].use_count == 0:
+                assert isinstance(op, LaunchOp)
+                self.rewriter.erase(kernels[op.callee])
                 op.erase()
 
     def lower(self, op: Op, block: Block) -> None:
@@ -112,9 +122,14 @@ class _Lowering:
             out = self.host_call(op, block)
         elif isinstance(op, Fused):
             out = self.group(op, block)
+        elif isinstance(op, Dims):
+            out = self.group(wrap(op), block)
+            launch = out[0].defining_op
+            assert launch is not None
+            self.sizes.add(launch)
         elif op.category in ("control", "opaque", "constant"):
             raise InputError(f'{op.name} at "{", ".join(op.loc)}" cannot be compiled yet')
-        elif isinstance(op, Concat):
+        elif isinstance(op, Concat) and _placed(op):
             out = [self.concat(op, block)]
         else:
             out = self.group(wrap(op), block)
@@ -123,7 +138,7 @@ class _Lowering:
             self.values[old] = new
 
     def group(self, fused: Fused, block: Block) -> Sequence[Value]:
-        if all(tensor_type(r).size == 0 for r in fused.results):
+        if all(tensor_type(r).size == 0 and tensor_type(r).is_static for r in fused.results):
             return [self.empty(tensor_type(r), block) for r in fused.results]
         inner = [op for op in fused.block.ops if not isinstance(op, GraphYield)]
         if len(inner) == 1 and len(fused.results) == 1:
@@ -131,7 +146,7 @@ class _Lowering:
             view = self.view(inner[0], outer, block)
             if view is not None:
                 return [view]
-            if isinstance(inner[0], Concat):
+            if isinstance(inner[0], Concat) and _placed(inner[0]):
                 return [self.concat(inner[0], block, outer)]
         group = Group(fused)
         key = group.anchor.name if group.anchor is not None else ""
@@ -147,7 +162,9 @@ class _Lowering:
         operands = [
             self.shaped(self.values[v], t, block) for v, t in zip(made.operands, made.func.arg_types, strict=True)
         ]
-        launch = block.append(LaunchOp(operands, callee=name, result_types=list(made.func.result_types), loc=fused.loc))
+        types = list(made.func.result_types)
+        extents = close(made.func)
+        launch = block.append(LaunchOp(operands, callee=name, extents=extents, result_types=types, loc=fused.loc))
         return [self.shaped(r, tensor_type(v), block) for r, v in zip(launch.results, fused.results, strict=True)]
 
     def empty(self, t: TensorType, block: Block) -> Value:
@@ -213,9 +230,6 @@ class _Lowering:
                     self.lower(each, inner)
             regions.append(Region(inner))
         types = [r.type for r in op.results]
-        for t in types:
-            if not isinstance(t, TensorType) or not t.is_static:
-                raise InputError(f'{op.name} at "{", ".join(op.loc)}": its branches give tensors of different shapes')
         made = KernelIf(self.values[op.condition], regions=regions, result_types=types, loc=op.loc)
         return block.append(made).results
 
@@ -232,18 +246,52 @@ class _Lowering:
 
 
 def _check_types(op: GraphOp) -> None:
-    """InputError for strings, and for extents that data decide in what is no call on the host."""
+    """InputError for strings and sequences."""
     where = f'{op.name} at "{", ".join(op.loc)}"'
     for v in (*op.results, *op.operands):
         if not isinstance(v.type, TensorType):
             raise InputError(f"{where} has a value of type {v.type}, and engines hold tensors only")
         if v.type.dtype is STRING:
             raise InputError(f"{where} works on strings, and engines hold numbers only")
-        if not v.type.is_static and op.name not in SPECS and not isinstance(op, Reshape):
-            dims = ", ".join(sorted(free_symbols(v.type)))
-            raise InputError(
-                f"{where} works on a tensor whose extent {dims} only the data decide, and kernels need known extents"
-            )
+
+
+def _placed(op: Concat) -> bool:
+    """Whether the parts of a concat have places that are known when compiling, in a result that can be allocated
+    before any of them is written; others are computed by one kernel."""
+    y = tensor_type(op.y)
+    symbols = free_symbols(y)
+    return all(
+        isinstance(tensor_type(v).shape[op.axis], int) and free_symbols(v.type) == symbols for v in op.operands
+    ) and isinstance(y.dense_strides()[op.axis], int)
+
+
+_KERNEL_NAME = re.compile(r"([a-z]{1,2}|one)\d*g?")
+"""What the dims of domains and the symbols of kernels are called."""
+
+
+def _rename_symbols(function: GraphFunc) -> None:
+    """Give symbols of the program that are called as a kernel's dims or symbols may be another name."""
+    types = [v.type for op in function.walk() for v in op.results]
+    types += [a.type for op in function.walk() for r in op.regions for b in r.blocks for a in b.args]
+    names = {s for t in types for s in free_symbols(t)}
+    env: dict[str, Dim] = {}
+    for name in sorted(n for n in names if _KERNEL_NAME.fullmatch(n)):
+        other = f"{name}_"
+        while other in names:
+            other += "_"
+        names.add(other)
+        env[name] = Sym(other)
+    if not env:
+        return
+    for op in function.walk():
+        for v in op.results:
+            v.type = substitute_type(v.type, env)
+        for region in op.regions:
+            for block in region.blocks:
+                for a in block.args:
+                    a.type = substitute_type(a.type, env)
+        for key, value in list(op.attrs.items()):
+            op.attrs[key] = substitute_attribute(value, env)
 
 
 def wrap(op: GraphOp) -> Fused:

@@ -156,7 +156,7 @@ def reduce(
     place = list(order or range(len(shape)))
     source = dense([shape[i] for i in place], d)
     combos = ("sum", "max") if both else (combine,)
-    count = int(np.prod([shape[i] for i in axes]))
+    count = int(np.prod([shape[i] for i in axes])) if mean else 0
 
     def body(b: RegionBuilder, a: Sequence[Value]) -> list[Value]:
         v = b.cast(a[0], acc)

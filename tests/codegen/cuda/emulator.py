@@ -14,12 +14,12 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tcc.codegen.template import BufferParam, Emitted
+from tcc.codegen.template import BufferParam, Emitted, ScalarParam
 from tests.codegen.cuda.problems import Buffer
 
 HEADER = Path(__file__).with_name("emulator.h")
@@ -68,15 +68,18 @@ def library(source: str, entries: Sequence[str], params: int) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
-def run(emitted: Emitted, buffers: Sequence[Buffer]) -> None:
-    """All launches on the buffers of operands and results; workspaces start poisoned."""
+def run(emitted: Emitted, buffers: Sequence[Buffer], symbols: Mapping[str, int] | None = None) -> None:
+    """All launches on the buffers of operands and results, with the kernel's symbols; workspaces start poisoned."""
     scratch = [np.full(int(w.bytes) + 64, 0 if w.zeroed else 0xFF, np.uint8) for w in emitted.workspaces]
     addresses = [b.address for b in buffers] + [s.ctypes.data + -s.ctypes.data % 64 for s in scratch]
     entries = list(dict.fromkeys(launch.entry for launch in emitted.launches))
     code = library(emitted.source, entries, len(emitted.launches[0].params))
-    for launch in emitted.launches:
-        assert all(isinstance(p, BufferParam) and p.offset == 0 for p in launch.params)
-        pointers = (ctypes.c_void_p * len(launch.params))(*(addresses[p.buffer] for p in launch.params))
+    for launch in (launch.bound(symbols or {}) for launch in emitted.launches):
+        assert all(isinstance(p, ScalarParam) or p.offset == 0 for p in launch.params)
+        values = [addresses[p.buffer] if isinstance(p, BufferParam) else p.value for p in launch.params]
+        pointers = (ctypes.c_void_p * len(values))(*values)
+        if 0 in launch.grid:
+            continue
         grid, block = (ctypes.c_uint * 3)(*launch.grid), (ctypes.c_uint * 3)(*launch.block)
         if getattr(code, f"run_{launch.entry}")(pointers, grid, block):
             raise RuntimeError(f"{launch.entry}: some threads wait at a barrier that others never reach")

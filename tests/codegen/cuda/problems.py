@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tcc.codegen.template import Config, Emitted, Template
+from tcc.codegen.template import Config, Template
 from tcc.ir.kernel import Func
 from tcc.ir.kernel.approx import Approx
 from tcc.ir.kernel.evaluate import Expected, evaluate, read
+from tcc.ir.kernel.symbols import bind
 from tcc.ir.targets import Target
 from tcc.ir.types import TensorType
 
@@ -33,8 +34,8 @@ class Buffer:
         return self.raw.ctypes.data + self.first
 
 
-Runner = Callable[[Emitted, Sequence[Buffer]], None]
-"""Runs all launches on the operands' and results' buffers, in place."""
+Runner = Callable[..., None]
+"""Runs all launches of an `Emitted` on the operands' and results' buffers, in place; a kernel's symbols follow."""
 
 
 def buffer(t: TensorType, values: np.ndarray | None = None) -> Buffer:
@@ -66,15 +67,19 @@ def random_array(rng: np.random.Generator, t: TensorType, high: int | None = Non
 class Checker:
     """A problem with inputs and the oracle's answer to them."""
 
-    def __init__(self, problem: Func, arrays: Sequence[np.ndarray], points: int | None = None) -> None:
-        self.problem = problem
+    def __init__(
+        self, problem: Func, arrays: Sequence[np.ndarray], points: int | None = None,
+        symbols: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.kernel, self.symbols = problem, symbols or {}
+        problem = self.problem = bind(problem, self.symbols)
         self.arrays = list(arrays)
         self.expected: list[Expected] = evaluate(problem, self.arrays, points)
 
     def packed(self, template: Template, config: Config, target: Target) -> list[np.ndarray]:
         """The inputs, constants packed as the template asks."""
         out = list(self.arrays)
-        for p in template.pack(self.problem, config, target):
+        for p in template.pack(self.kernel, config, target):
             index = dict(zip(p.domain.parallel_names, np.indices(p.shape), strict=True))
             source = self.arrays[p.operand]
             got = read(Approx(source.astype(np.float64) if p.dtype.is_float else source), p.map, index)
@@ -83,7 +88,7 @@ class Checker:
 
     def worst(self, template: Template, config: Config, target: Target, run: Runner) -> float:
         """The largest error over its allowance; infinite if the kernel writes where it must not."""
-        emitted = template.emit(self.problem, config, target)
+        emitted = template.emit(self.kernel, config, target)
         inputs = self.packed(template, config, target)
         buffers = [
             buffer(t if a is b else TensorType(a.shape, t.dtype), a)
@@ -91,7 +96,7 @@ class Checker:
         ]
         outs = [buffer(t) for t in self.problem.result_types]
         before = [b.raw.copy() for b in buffers]
-        run(emitted, [*buffers, *outs])
+        run(emitted, [*buffers, *outs], *([self.symbols] if self.symbols else []))
         if any(not np.array_equal(b.raw, was) for b, was in zip(buffers, before, strict=True)):
             return float("inf")
         ratio = 0.0

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -15,10 +15,11 @@ import ml_dtypes
 import numpy as np
 
 from tcc.codegen.llvm.compile import CpuTarget, compile_all, native_target
-from tcc.codegen.template import TEMPLATES, Config, Emitted, Packing, load_templates
+from tcc.codegen.template import TEMPLATES, Config, Emitted, Packing, ScalarParam, load_templates
 from tcc.ir.expr import evaluate as eval_expr
 from tcc.ir.kernel import Func
 from tcc.ir.kernel.evaluate import evaluate
+from tcc.ir.kernel.symbols import bind
 from tcc.ir.targets import Target, cpu_target, target
 from tcc.ir.types import TensorType
 from tcc.ir.verifier import verify
@@ -75,17 +76,18 @@ class Loaded:
             for w in self.emitted.workspaces
         ]
 
-    def bind(self, buffers: Sequence[int]) -> list[tuple[Any, Any, int]]:
+    def bind(self, buffers: Sequence[int], symbols: Mapping[str, int]) -> list[tuple[Any, Any, int]]:
         """(function, argument slots, tasks) of each launch, for buffers at these addresses."""
         out: list[tuple[Any, Any, int]] = []
-        for launch, function in zip(self.emitted.launches, self.functions, strict=True):
-            slots = [buffers[p.buffer] + p.offset for p in launch.params]  # pyright: ignore
+        launches = [launch.bound(symbols) for launch in self.emitted.launches]
+        for launch, function in zip(launches, self.functions, strict=True):
+            slots = [p.value if isinstance(p, ScalarParam) else buffers[p.buffer] + p.offset for p in launch.params]  # pyright: ignore
             out.append((function, (ctypes.c_int64 * max(1, len(slots)))(*slots), int(launch.tasks)))  # pyright: ignore
         return out
 
-    def run(self, buffers: Sequence[int], workers: int = 1) -> None:
+    def run(self, buffers: Sequence[int], workers: int = 1, symbols: Mapping[str, int] | None = None) -> None:
         """Every launch, its tasks in as many parts as there are workers, last part first."""
-        for function, slots, tasks in self.bind(buffers):
+        for function, slots, tasks in self.bind(buffers, symbols or {}):
             bounds = [tasks * w // workers for w in range(workers + 1)]
             for first, last in reversed(list(itertools.pairwise(bounds))):
                 if first < last:
@@ -163,6 +165,7 @@ def run(
     config: Config | None = None,
     t: Target | None = None,
     workers: int = 2,
+    symbols: Mapping[str, int] | None = None,
 ) -> list[Array]:
     """The results of a template's kernel; asserts that nothing outside them was written."""
     t = t or widest()
@@ -175,6 +178,7 @@ def run(
     illegal = template.why_illegal(func, config, t)
     assert illegal is None, illegal
     loaded = Loaded(template.emit(func, config, t), t)
+    func = bind(func, symbols or {})
     packings = {p.operand: p for p in template.pack(func, config, t)}
     inputs: list[tuple[Array, Array]] = []
     for i, (type, array) in enumerate(zip(func.arg_types, arrays, strict=True)):
@@ -189,7 +193,7 @@ def run(
     scratch = loaded.scratch()
     guarded = [raw for raw, _ in (*inputs, *outputs)]
     before = [raw.copy() for raw, _ in inputs]
-    loaded.run([raw.ctypes.data for raw in (*guarded, *scratch)], workers)
+    loaded.run([raw.ctypes.data for raw in (*guarded, *scratch)], workers, symbols)
     for (raw, _), old in zip(inputs, before, strict=True):
         assert np.array_equal(raw, old), "an operand was written"
     for (raw, _), type in zip(outputs, func.result_types, strict=True):
@@ -212,12 +216,13 @@ def check(
     t: Target | None = None,
     workers: int = 2,
     slack: float = 1.0,
+    symbols: Mapping[str, int] | None = None,
 ) -> None:
     """Assert that every element of every result is right."""
     verify(func)
     with np.errstate(all="ignore"):
-        expected = evaluate(func, arrays)
-    got = run(func, arrays, name, config, t, workers)
+        expected = evaluate(bind(func, symbols or {}), arrays)
+    got = run(func, arrays, name, config, t, workers, symbols)
     for i, (e, g) in enumerate(zip(expected, got, strict=True)):
         worst = e.worst(g)
         assert worst <= slack, f"{name} {config} result {i}: {worst}"

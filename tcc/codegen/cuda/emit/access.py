@@ -10,7 +10,7 @@ from typing import Literal
 from tcc.codegen.cuda.emit.dtypes import codec, literal
 from tcc.codegen.cuda.emit.index import c_index, rewrite
 from tcc.ir.attributes import IndexMap
-from tcc.ir.expr import Dim, Ranges, Sym, add, bounds, mod, mul, split, substitute, symbols
+from tcc.ir.expr import Dim, Ranges, Sym, add, below, bounds, mod, mul, split, substitute, symbols
 from tcc.ir.types import DType, TensorType
 
 Pattern = Literal["vector", "broadcast", "scalar"]
@@ -21,7 +21,7 @@ class Guard:
     """A read is in range only if 0 ≤ `expr` < `extent` (`below`, `above`: which of the two can fail)."""
 
     expr: Dim
-    extent: int
+    extent: Dim
     below: bool
     above: bool
 
@@ -100,7 +100,10 @@ class Access:
         parts: list[str] = []
         for g in self.guards:
             text = c_index(g.expr, env, self.ranges)
-            if g.below and g.above:
+            if not isinstance(g.extent, int):
+                limit = c_index(g.extent, env, self.ranges, wide=True)
+                parts.append(f"(unsigned long long)({text}) < (unsigned long long)({limit})")
+            elif g.below and g.above:
                 wide = "long long" in text
                 parts.append(
                     f"({'unsigned long long' if wide else 'unsigned'})({text}) < {g.extent}u{'ll' if wide else ''}"
@@ -129,15 +132,15 @@ def build_access(
     ranges: Ranges,
     constant: bool = False,
 ) -> Access:
-    """The access of a tensor through a map over symbols with these bounds. The tensor's extents are integers."""
+    """The access of a tensor through a map over symbols with these bounds."""
     offset: Dim = 0
     guards: list[Guard] = []
-    for index, extent, step in zip(index_map.results, type.static_shape, type.element_strides, strict=True):
+    for index, extent, step in zip(index_map.results, type.shape, type.element_strides, strict=True):
         offset = add(offset, mul(index, step))
         if index_map.fill is not None:
-            lo, hi = bounds(index, ranges)
-            if lo < 0 or hi >= extent:
-                guards.append(Guard(index, extent, lo < 0, hi >= extent))
+            lower, above = bounds(index, ranges)[0] < 0, not below(index, extent, ranges)
+            if lower or above:
+                guards.append(Guard(index, extent, lower, above))
     for z in index_map.zero:
         if z != 0:
             guards.append(Guard(z, 1, True, True))

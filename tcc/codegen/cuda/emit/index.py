@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from math import gcd
 
 from tcc.ir.expr import Binary, Dim, Ranges, Sum, Sym, add, bounds, floordiv, maximum, minimum, mod, mul
+from tcc.ir.kernel.func import is_symbol
 
 _MAX32 = (1 << 31) - 1
 
@@ -35,7 +36,8 @@ def fits32(e: Dim, ranges: Ranges) -> bool:
 
 
 def c_index(e: Dim, env: Mapping[str, str], ranges: Ranges, wide: bool | None = None) -> str:
-    """e as a C++ expression; `env` gives the C++ expression of each symbol (default: its name).
+    """e as a C++ expression; `env` gives the C++ expression of each name (default: itself, and for a symbol of the
+    kernel the member of `args`).
 
     `wide`: compute in 64 bits (None: where 32 do not hold it).
     """
@@ -104,7 +106,7 @@ class _Writer:
         if isinstance(e, int):
             return f"{e}ll" if self.wide else str(e)
         if isinstance(e, Sym):
-            name = self.env.get(e.name, e.name)
+            name = self.env.get(e.name) or (f"args.{e.name}" if is_symbol(e.name) else e.name)
             return f"(long long)({name})" if self.wide else name if name.isidentifier() else f"({name})"
         if isinstance(e, Binary):
             return self.binary(e)

@@ -17,10 +17,10 @@ from tcc.codegen.cuda.emit.access import Access, build_access
 from tcc.codegen.cuda.emit.dtypes import SMALL, codec, literal, register
 from tcc.codegen.cuda.emit.index import c_index
 from tcc.codegen.cuda.emit.scalar import inline_region, region_indices, used_arguments, yielded
-from tcc.codegen.template import BufferParam, Emitted, Launch, Workspace
+from tcc.codegen.template import BufferParam, Emitted, Launch, ScalarParam, Workspace
 from tcc.ir.attributes import IndexMap
 from tcc.ir.core import Region
-from tcc.ir.expr import Dim, Sym, floordiv, mod
+from tcc.ir.expr import Box, Dim, Sym, floordiv, mod, mul, product
 from tcc.ir.kernel import Func
 from tcc.ir.targets import Target
 from tcc.ir.types import DType, ScalarType, TensorType
@@ -35,27 +35,21 @@ def template_text(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def flatten(extents: Sequence[tuple[str, int]], name: str) -> dict[str, Dim]:
+def flatten(extents: Sequence[tuple[str, Dim]], name: str) -> dict[str, Dim]:
     """The dims (row-major) as expressions of one dim `name` that runs over all their points."""
-    total = 1
+    total: Dim = 1
     out: dict[str, Dim] = {}
+    points = product(e for _, e in extents)
+    ranges = {name: (0, max(points - 1, 0))} if isinstance(points, int) else Box({name: points})
     for dim, extent in reversed(extents):
-        whole = total * max(extent, 1)
-        ranges = {name: (0, max(_product(extents) - 1, 0))}
-        out[dim] = mod(floordiv(Sym(name), total, ranges), extent, ranges) if extent > 1 else 0
-        total = whole
+        unit = isinstance(extent, int) and extent <= 1
+        out[dim] = 0 if unit else mod(floordiv(Sym(name), total, ranges), extent, ranges)
+        total = total if unit else mul(total, extent)
     return out
 
 
-def _product(extents: Sequence[tuple[str, int]]) -> int:
-    total = 1
-    for _, e in extents:
-        total *= e
-    return total
-
-
 class Unit:
-    """Builds the source of a kernel of one anchor whose extents are integers."""
+    """Builds the source of a kernel of one anchor."""
 
     def __init__(
         self,
@@ -71,20 +65,25 @@ class Unit:
         self.entry = entry
         self.anchor = problem.anchor
         domain = self.anchor.domain
-        self.extents: dict[str, int] = {}
+        self.sizes: dict[str, Dim] = {}
+        """The extents of the unit's dims."""
         self.env: dict[str, Dim] = {}
         """The anchor's dims as expressions of the unit's."""
         taken: set[str] = set()
         for name, members in (flat or {}).items():
-            sizes = [(d, domain.int_extent(d)) for d in members]
-            self.extents[name] = _product(sizes)
+            sizes = [(d, domain.extent(d)) for d in members]
+            self.sizes[name] = product(e for _, e in sizes)
             self.env.update(flatten(sizes, name))
             taken.update(members)
         for d in domain.names:
             if d not in taken:
-                self.extents[d] = domain.int_extent(d)
-                self.env[d] = Sym(d) if self.extents[d] > 1 else 0
-        self.ranges = {d: (0, max(e - 1, 0)) for d, e in self.extents.items()}
+                size = self.sizes[d] = domain.extent(d)
+                self.env[d] = 0 if isinstance(size, int) and size <= 1 else Sym(d)
+        self.extents = {d: e for d, e in self.sizes.items() if isinstance(e, int)}
+        """Those of them that are numbers."""
+        self.ranges: dict[str, tuple[int, int]] = {d: (0, max(e - 1, 0)) for d, e in self.extents.items()}
+        if problem.symbols:
+            self.ranges = Box(self.sizes)
         self.ranges.update({d: (0, e - 1) for d, e in (reach or {}).items()})
         self.pdl = "pdl" in target.features
         self._defines: list[str] = []
@@ -190,11 +189,16 @@ class Unit:
         return ", ".join(f"const {self.coordinate_type(d)} x_{d}" for d in dims)
 
     def coordinate_type(self, dim: str) -> str:
-        return "int" if self.extents[dim] < 2**31 else "long long"
+        return "int" if self.extents.get(dim, 2**31) < 2**31 else "long long"
+
+    def size(self, dim: str) -> str:
+        """The extent of a dim as a C++ expression, where `args` is visible."""
+        return c_index(self.sizes[dim], {}, self.ranges)
 
     def index_env(self, env: Env) -> dict[str, str]:
-        """C++ expressions of the anchor's dims, given those of the unit's."""
-        return {d: c_index(e, env, self.ranges) for d, e in self.env.items()}
+        """C++ expressions of the anchor's dims, given those of the unit's, and of the kernel's symbols."""
+        dims = {d: c_index(e, env, self.ranges) for d, e in self.env.items()}
+        return dims | {s: f"args.{s}" for s in self.problem.symbols}
 
     # Generated code.
 
@@ -370,6 +374,7 @@ class Unit:
         members += [(f"const {codec(t.dtype)}::mem*", f"p{i}") for i, t in enumerate(self.arg_types)]
         members += [(f"{codec(t.dtype)}::mem*", f"r{i}") for i, t in enumerate(self.result_types)]
         members += [(f"{codec(d)}::mem*", f"w{i}") for i, d in enumerate(self._work_types)]
+        members += [("long long", s) for s in self.problem.symbols]
         lines = ["struct Args {", *(f"  {t} {n};" for t, n in members), "};"]
         lines.append(f"#define TCC_ENTRY {self.entry}\n#define TCC_ENTRY_FINISH {self.entry}_finish")
         lines.append(f"#define TCC_PARAMS {', '.join(f'{t} arg_{n}' for t, n in members)}")
@@ -392,7 +397,10 @@ class Unit:
         scratch = tuple(range(args + results, args + results + work))
         return Launch(
             entry=entry or self.entry,
-            params=tuple(BufferParam(i) for i in range(args + results + work)),
+            params=(
+                *(BufferParam(i) for i in range(args + results + work)),
+                *(ScalarParam(Sym(s), "i64") for s in self.problem.symbols),
+            ),
             reads=(*range(args), *(() if writes_work else scratch)),
             writes=(*out, *(scratch if writes_work else ())),
             grid=grid,

@@ -17,14 +17,10 @@ Array = np.ndarray[Any, Any]
 
 
 def free_extent(problem: Func) -> str | None:
-    """The sentence for a problem with a symbolic extent, else None."""
-    anchor = problem.anchor
-    for name, extent in (*anchor.domain.parallel, *anchor.domain.reduce):
-        if not isinstance(extent, int):
-            return f"the extent {extent} of {name} is free; bind it with --shape"
+    """The sentence for a problem whose extents are arguments, else None."""
+    if problem.symbols:
+        return "extents are arguments, and it takes numbers only"
     for t in (*problem.arg_types, *problem.result_types):
-        if not t.is_static or not all(isinstance(s, int) for s in t.element_strides):
-            return f"{t} has a free dim; bind it with --shape"
         if t.dtype is STRING:
             return "strings have no kernels"
     return None

@@ -11,12 +11,15 @@ import numpy as np
 from tcc.codegen.cuda.emit import Unit, codec, literal, register
 from tcc.codegen.cuda.emit.combine import identity, step
 from tcc.codegen.cuda.emit.scalar import used_arguments
-from tcc.codegen.cuda.templates.common import ceil_div, flops, free_extent, memory_seconds, parallel_size
+from tcc.codegen.cuda.templates.common import flops, free_extent, memory_seconds, parallel_size
 from tcc.codegen.cuda.templates.recurrence import emit_block
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, entry_name, template
 from tcc.ir.core import Region, Value
+from tcc.ir.expr import ceildiv
 from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
+from tcc.ir.types import STRING
 
 
 @template
@@ -29,13 +32,16 @@ class Naive(Template):
     space = Space(threads=[64, 128, 256])
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        return free_extent(problem)
+        if isinstance(problem.anchor, Recurrence):
+            return free_extent(problem)
+        return "strings have no kernels" if any(t.dtype is STRING for t in problem.arg_types) else None
 
     def default(self, problem: Func, target: Target) -> Config | None:
         return {"threads": 128}
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         # Uncoalesced reads and no reuse: a few per cent of the machine.
+        problem = typical(problem)
         points = max(parallel_size(problem), 1)
         busy = min(1.0, points / (configs["threads"][0] * target.cores * 4.0))
         work = 40.0 * flops(problem) / (target.flop_rate * busy) + 4.0 * memory_seconds(problem, target)
@@ -49,8 +55,9 @@ class Naive(Template):
         unit = Unit(problem, target, entry, {flat: anchor.domain.parallel_names})
         unit.add(_Point(unit, flat).text())
         threads = config["threads"]
-        unit.define(THREADS=threads, POINTS=unit.extents[flat], Coordinate=unit.coordinate_type(flat))
-        grid = ceil_div(unit.extents[flat], threads)
+        unit.define(THREADS=threads, Coordinate=unit.coordinate_type(flat))
+        unit.macro(POINTS=unit.size(flat))
+        grid = ceildiv(unit.sizes[flat], threads)
         return unit.emitted(
             unit.source("naive.cuh"), [unit.launch((grid, 1, 1), threads)], grid=grid, block=threads, instruction="FMA"
         )
@@ -107,7 +114,7 @@ class _Point:
         out = ["{", *(f"  {line}" for line in lines), "}"]
         for d in reversed(dims):
             kind = self.unit.coordinate_type(d)
-            out = [f"for ({kind} x_{d} = 0; x_{d} < {self.unit.extents[d]}; ++x_{d})", *(f"  {line}" for line in out)]
+            out = [f"for ({kind} x_{d} = 0; x_{d} < {self.unit.size(d)}; ++x_{d})", *(f"  {line}" for line in out)]
         return out
 
     def inner_env(self) -> dict[str, str]:

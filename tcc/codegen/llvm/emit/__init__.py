@@ -11,6 +11,7 @@ from tcc.codegen.llvm.emit.kernel import (
     operand_addresses,
     refuse_symbols,
     result_addresses,
+    sizes,
 )
 from tcc.codegen.llvm.emit.memory import (
     address,
@@ -72,6 +73,7 @@ __all__ = [
     "result_addresses",
     "scalar_expr",
     "scatter",
+    "sizes",
     "spread",
     "store",
     "store_masked",

@@ -32,6 +32,7 @@ from tcc.ir.expr import (
     split,
     substitute,
     symbols,
+    within,
 )
 from tcc.ir.types import I64 as INDEX
 from tcc.ir.types import DType, TensorType
@@ -141,22 +142,21 @@ class Address:
     dtype: DType
     offset: Dim
     ranges: Ranges
-    guards: tuple[tuple[Dim, int], ...] = ()
+    guards: tuple[tuple[Dim, Dim], ...] = ()
     zero: tuple[Dim, ...] = ()
     fill: float | int | None = None
     empty: bool = False
 
     @staticmethod
     def of(type: TensorType, access: IndexMap, ranges: Ranges) -> Address:
-        """The address that an index map gives in a tensor; extents and strides must be integers."""
+        """The address that an index map gives in a tensor."""
         offset: Dim = 0
         for index, stride in zip(access.results, type.element_strides, strict=True):
             offset = add(offset, mul(index, stride))
-        guards: list[tuple[Dim, int]] = []
+        guards: list[tuple[Dim, Dim]] = []
         if access.fill is not None:
-            for index, extent in zip(access.results, type.static_shape, strict=True):
-                low, high = bounds(index, ranges)
-                if low < 0 or high >= extent:
+            for index, extent in zip(access.results, type.shape, strict=True):
+                if not within(index, extent, ranges):
                     guards.append((simplify(index, ranges), extent))
         return Address(
             type.dtype,
@@ -165,7 +165,7 @@ class Address:
             tuple(guards),
             tuple(simplify(z, ranges) for z in access.zero if z != 0),
             access.fill,
-            access.fill is not None and 0 in type.static_shape,
+            access.fill is not None and 0 in type.shape,
         )
 
     def substitute(self, env: Mapping[str, Dim], ranges: Ranges) -> Address:
@@ -309,7 +309,7 @@ class Access:
         """Whether the point is in range: a Python bool, an i1 or a vector of them."""
         out: Any = True
         for index, extent in self.where.guards:
-            out = e.both(out, e.within(self.value(e, index, point), extent))
+            out = e.both(out, e.within(self.value(e, index, point), self._scalar(e, extent, point)))
         for z in self.where.zero:
             out = e.both(out, e.equal(self.value(e, z, point), 0))
         return out

@@ -60,8 +60,9 @@ class Emitter:
     # Functions.
 
     @contextmanager
-    def kernel(self, name: str, buffers: int) -> Iterator[tuple[list[Any], Any, Any]]:
-        """A kernel function: ([address of each buffer], first, last). Call within it what makes its body."""
+    def kernel(self, name: str, buffers: int, scalars: int = 0) -> Iterator[tuple[list[Any], list[Any], Any, Any]]:
+        """A kernel function: ([address of each buffer], [each i64 after them], first, last). Call within it what makes
+        its body."""
         function = ir.Function(self.module, ir.FunctionType(VOID, [PTR, I64, I64]), name)
         self._attributes(function)
         args, first, last = function.args
@@ -71,10 +72,14 @@ class Emitter:
         entry = function.append_basic_block("entry")
         self.b = ir.IRBuilder(entry)
         pointers: list[Any] = []
-        for i in range(buffers):
+        numbers: list[Any] = []
+        for i in range(buffers + scalars):
             slot = args if i == 0 else self.b.gep(args, [I64(i)], source_etype=I64, inbounds=True)
-            pointers.append(self.b.load(slot, typ=PTR, name=f"buffer{i}"))
-        yield pointers, first, last
+            if i < buffers:
+                pointers.append(self.b.load(slot, typ=PTR, name=f"buffer{i}"))
+            else:
+                numbers.append(self.b.load(slot, typ=I64, name=f"s{i - buffers}"))
+        yield pointers, numbers, first, last
         self.b.ret_void()
 
     def _attributes(self, function: Any) -> None:
@@ -171,11 +176,11 @@ class Emitter:
         self.b.position_at_end(done)
 
     @contextmanager
-    def points(self, start: Int, stop: Int, extents: Sequence[int], name: str = "row") -> Iterator[list[Int]]:
+    def points(self, start: Int, stop: Int, extents: Sequence[Int], name: str = "row") -> Iterator[list[Int]]:
         """Row-major coordinates of the flat indices start .. stop - 1, in order: a loop over runs of the last dim, so
         that divisions are done once a run."""
         sizes = list(extents)
-        while sizes and sizes[-1] == 1:
+        while sizes and isinstance(sizes[-1], int) and sizes[-1] == 1:
             sizes.pop()
         ones: list[Int] = [0] * (len(extents) - len(sizes))
         if len(sizes) <= 1:
@@ -304,7 +309,7 @@ class Emitter:
             return a
         if isinstance(b, int) and b & (b - 1) == 0:
             return self.b.ashr(*self._both(a, b.bit_length() - 1))
-        a, b = self._both(a, b)
+        a, b = self._both(a, self._divisor(b))
         if nonnegative:
             return self.b.udiv(a, b)
         quotient = self.b.sdiv(a, b)
@@ -319,8 +324,13 @@ class Emitter:
         if isinstance(b, int) and b & (b - 1) == 0:
             return self.b.and_(*self._both(a, b - 1))
         if nonnegative:
-            return self.b.urem(*self._both(a, b))
+            return self.b.urem(*self._both(a, self._divisor(b)))
         return self.sub(a, self.mul(self.floordiv(a, b), b))
+
+    def _divisor(self, b: Int) -> Int:
+        """An extent that data decide may be 0, and its tensor empty: whatever is divided by it is not used, but must
+        not trap."""
+        return b if isinstance(b, int) else self.maximum(b, 1)
 
     def less(self, a: Int, b: Int) -> Any:
         """a < b (signed): a Python bool where known, else an i1."""
@@ -333,11 +343,14 @@ class Emitter:
             return a == b
         return self.b.icmp_signed("==", *self._both(a, b))
 
-    def within(self, a: Int, extent: int) -> Any:
+    def within(self, a: Int, extent: Int) -> Any:
         """0 ≤ a < extent, by one unsigned comparison."""
-        if isinstance(a, int):
+        if isinstance(a, int) and isinstance(extent, int):
             return 0 <= a < extent
-        return self.b.icmp_unsigned("<", a, constant(a.type, extent))
+        if isinstance(extent, int):
+            return self.b.icmp_unsigned("<", a, constant(a.type, extent))  # pyright: ignore[reportAttributeAccessIssue]
+        a, extent = self._both(a, extent)
+        return self.b.icmp_unsigned("<", a, extent)
 
     def both(self, a: Any, b: Any) -> Any:
         """Logical and of conditions; Python bools fold, scalars are spread where they meet vectors."""
@@ -348,12 +361,12 @@ class Emitter:
         lanes = max(lanes_of(a.type), lanes_of(b.type))
         return self.b.and_(self.splat(a, lanes), self.splat(b, lanes))
 
-    def unflatten(self, index: Int, extents: Sequence[int]) -> list[Int]:
+    def unflatten(self, index: Int, extents: Sequence[Int]) -> list[Int]:
         """Row-major coordinates of a flat index ≥ 0."""
         out: list[Int] = []
         for i, extent in enumerate(reversed(extents)):
             last = i == len(extents) - 1
-            if extent == 1:
+            if isinstance(extent, int) and extent == 1:
                 out.append(0)
             elif last:
                 out.append(index)

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tcc.codegen.llvm.emit.access import Access, Address
+from tcc.codegen.llvm.emit.access import Access, Address, scalar_expr
 from tcc.codegen.llvm.emit.builder import Emitter
-from tcc.codegen.template import BufferParam, Config, Emitted, Launch, Workspace, entry_name
+from tcc.codegen.llvm.emit.values import Int
+from tcc.codegen.template import BufferParam, Config, Emitted, Launch, ScalarParam, Workspace, entry_name
 from tcc.ir.attributes import IndexMap
-from tcc.ir.expr import Dim
+from tcc.ir.expr import Dim, Sym
 from tcc.ir.kernel import Func
 from tcc.ir.targets import Target
 from tcc.ir.types import TensorType
@@ -21,13 +22,14 @@ from tcc.ir.types import TensorType
 @dataclass(frozen=True)
 class Body:
     """What a template needs inside a kernel function: an access per operand and per result of the anchor, the
-    addresses of the workspaces, and this call's tasks."""
+    addresses of the workspaces, this call's tasks, and the values of the kernel's symbols."""
 
     operands: list[Access]
     results: list[Access]
     workspaces: list[Any]
     first: Any
     last: Any
+    symbols: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 class KernelEmitter(Emitter):
@@ -74,18 +76,20 @@ class KernelEmitter(Emitter):
         first_scratch = self.arguments + self.returned
         sources = operand_addresses(self.problem) if operands is None else operands
         targets = result_addresses(self.problem) if results is None else results
-        with self.kernel(self.entry + suffix, count) as (pointers, first, last):
+        names = self.problem.symbols
+        with self.kernel(self.entry + suffix, count, len(names)) as (pointers, numbers, first, last):
             yield Body(
                 [Access(pointers[at], a) for at, a in zip(self.argument_of, sources, strict=True)],
                 [Access(pointers[self.arguments + at], a) for at, a in zip(self.result_of, targets, strict=True)],
                 pointers[first_scratch:],
                 first,
                 last,
+                dict(zip(names, numbers, strict=True)),
             )
         self.launches.append(
             Launch(
                 entry=self.entry + suffix,
-                params=tuple(BufferParam(i) for i in range(count)),
+                params=(*(BufferParam(i) for i in range(count)), *(ScalarParam(Sym(s), "i64") for s in names)),
                 reads=(*sorted(set(self.argument_of)), *(first_scratch + i for i in scratch_read)),
                 writes=(
                     *(self.arguments + self.result_of[i] for i in written),
@@ -113,20 +117,15 @@ def extents(problem: Func) -> dict[str, int]:
     return {name: domain.int_extent(name) for name in domain.names}
 
 
+def sizes(e: Emitter, problem: Func, values: Mapping[str, Any]) -> dict[str, Int]:
+    """The extents of all dims of the problem's anchor in a kernel function; `values`: those of its symbols."""
+    domain = problem.anchor.domain
+    return {n: scalar_expr(e, domain.extent(n), values, domain.ranges) for n in domain.names}
+
+
 def refuse_symbols(problem: Func) -> str | None:
-    """The sentence why a problem with free dims cannot be done, or None."""
-    anchor = problem.anchor
-    for name in anchor.domain.names:
-        extent = anchor.domain.extent(name)
-        if not isinstance(extent, int):
-            return f"the extent {extent} of {name} is not bound; give it with --shape"
-    for value in (*anchor.operands, *anchor.results):
-        type = value.type
-        assert isinstance(type, TensorType)
-        loose = [d for d in (*type.shape, *type.element_strides) if not isinstance(d, int)]
-        if loose:
-            return f"{type} has the free dim {loose[0]}; give it with --shape"
-    return None
+    """The sentence why a problem whose extents are arguments cannot be done, or None."""
+    return "extents are arguments, and it takes numbers only" if problem.symbols else None
 
 
 def operand_addresses(

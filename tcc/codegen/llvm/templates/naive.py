@@ -28,12 +28,16 @@ from tcc.codegen.llvm.emit import (
     literal,
     load_all,
     refuse_symbols,
+    scalar_expr,
+    sizes,
 )
 from tcc.codegen.llvm.emit.elementary import exp_nonpositive
 from tcc.codegen.llvm.emit.trigonometry import by_lane
 from tcc.codegen.llvm.templates.recurrence_write import Steps
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, template
+from tcc.ir.expr import ceildiv, product
 from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 from tcc.ir.types import DType
 
@@ -51,7 +55,7 @@ class Naive(Template):
     space = Space(chunk=[16, 64, 256, 1024, 4096])
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        return refuse_symbols(problem)
+        return refuse_symbols(problem) if isinstance(problem.anchor, Recurrence) else None
 
     def default(self, problem: Func, target: Target) -> Config | None:
         points, work = _size(problem)
@@ -67,26 +71,30 @@ class Naive(Template):
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         e = KernelEmitter(problem, self.name, config, target)
-        size = extents(problem)
         anchor = e.anchor
         if isinstance(anchor, Recurrence):
             return _recurrence(e)
-        names = list(anchor.domain.parallel_names)
-        if isinstance(anchor, Attention):
+        domain = anchor.domain
+        names = list(domain.parallel_names)
+        if isinstance(anchor, Attention) and isinstance(domain.extent("d"), int):
             names.remove("d")
-        outer = [size[n] for n in names]
-        points = prod(outer)
         chunk = config["chunk"] if not isinstance(anchor, Rows | Attention) else 1
-        with e.launch(-(-points // chunk)) as body, e.tasks(body.first, body.last) as task:
-            start = e.mul(task, chunk)
-            with e.points(start, e.minimum(e.add(start, chunk), points), outer, "point") as at:
-                point = Point(dict(zip(names, at, strict=True)))
-                _POINT[next(k for k in _POINT if isinstance(anchor, k))](e, body, point, size)
+        total = product(domain.extent(n) for n in names)
+        with e.launch(ceildiv(total, chunk)) as body:
+            size = sizes(e, problem, body.symbols)
+            points = scalar_expr(e, total, body.symbols, domain.ranges)
+            with e.tasks(body.first, body.last) as task:
+                start = e.mul(task, chunk)
+                stop = e.minimum(e.add(start, chunk), points)
+                with e.points(start, stop, [size[n] for n in names], "point") as at:
+                    point = Point({**body.symbols, **dict(zip(names, at, strict=True))})
+                    _POINT[next(k for k in _POINT if isinstance(anchor, k))](e, body, point, size)
         return e.emitted(instruction="scalar")
 
 
 def _size(problem: Func) -> tuple[int, int]:
     """(parallel points, points in all)."""
+    problem = typical(problem)
     size = extents(problem)
     domain = problem.anchor.domain
     points = prod(size[n] for n in domain.parallel_names)
@@ -94,7 +102,7 @@ def _size(problem: Func) -> tuple[int, int]:
 
 
 @contextmanager
-def nest(e: KernelEmitter, names: Sequence[str], size: dict[str, int], point: Point) -> Iterator[Point]:
+def nest(e: KernelEmitter, names: Sequence[str], size: dict[str, Int], point: Point) -> Iterator[Point]:
     """Loops over whole dims, outermost first; gives the point inside."""
     if not names:
         yield point
@@ -118,14 +126,14 @@ def accumulate(e: KernelEmitter, total: Var, combiner: str, acc: DType, value: V
     total.set(combine(e, combiner, Val(acc, total.get()), cast(e, value, acc)).ir)
 
 
-def _map(e: KernelEmitter, body: Body, point: Point, size: dict[str, int]) -> None:
+def _map(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int]) -> None:
     anchor: Anchor = e.anchor
     assert isinstance(anchor, Map)
     values = emit_region(e, anchor.body, load_all(e, body.operands, point), indices(e, point))
     _write(e, body.results, point, values)
 
 
-def _reduce(e: KernelEmitter, body: Body, point: Point, size: dict[str, int]) -> None:
+def _reduce(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int]) -> None:
     anchor = e.anchor
     assert isinstance(anchor, Reduce)
     totals = [accumulator(e, c, anchor.acc) for c in anchor.combine]
@@ -142,7 +150,7 @@ def _finish(e: KernelEmitter, body: Body, point: Point, anchor: Any, totals: Seq
     _write(e, body.results, point, emit_region(e, anchor.epilogue, [*totals, *extra], indices(e, point)))
 
 
-def _contraction(e: KernelEmitter, body: Body, point: Point, size: dict[str, int]) -> None:
+def _contraction(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int]) -> None:
     anchor = e.anchor
     assert isinstance(anchor, Contraction)
     total = accumulator(e, "sum", anchor.acc)
@@ -159,7 +167,7 @@ def _contraction(e: KernelEmitter, body: Body, point: Point, size: dict[str, int
     _finish(e, body, point, anchor, [Val(anchor.acc, total.get())], right)
 
 
-def _rows(e: KernelEmitter, body: Body, point: Point, size: dict[str, int]) -> None:
+def _rows(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int]) -> None:
     anchor = e.anchor
     assert isinstance(anchor, Rows)
     done: list[Val] = []
@@ -174,12 +182,15 @@ def _rows(e: KernelEmitter, body: Body, point: Point, size: dict[str, int]) -> N
         _write(e, body.results, inner, values)
 
 
-def _attention(e: KernelEmitter, body: Body, point: Point, size: dict[str, int]) -> None:
+def _attention(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int]) -> None:
     """One query: the scores are computed once for the largest and again for the weights, so the memory needed does not
-    grow with the number of keys."""
+    grow with the number of keys. A number of channels that data decide makes a point of each channel."""
     anchor = e.anchor
     assert isinstance(anchor, Attention)
     acc = anchor.acc
+    first = point.at.get("d", 0)
+    channels = size["d"] if "d" not in point.at else e.add(first, 1)
+    room = channels if isinstance(channels, int) else 1
     dot_point = point.moved(d=0)
 
     def score(key: Int) -> Val:
@@ -201,22 +212,22 @@ def _attention(e: KernelEmitter, body: Body, point: Point, size: dict[str, int])
 
     total = accumulator(e, "sum", acc)
     zero = literal(acc, 0.0).ir
-    outs = e.alloca(zero.type, size["d"])
+    outs = e.alloca(zero.type, room)
 
     def out(d: Int) -> Any:
-        return address(e, outs, d, acc)
+        return address(e, outs, e.sub(d, first), acc)
 
-    with e.loop(0, size["d"], name="d") as d:
+    with e.loop(first, channels, name="d") as d:
         e.b.store(zero, out(d))
     with e.loop(0, size["n"], name="n") as key:
         shifted = e.b.fsub(score(key).ir, best)
         weight = by_lane(e, "exp", shifted) if acc.bits == 64 else exp_nonpositive(e, shifted)
         total.set(e.b.fadd(total.get(), weight))
-        with e.loop(0, size["d"], name="d") as d:
+        with e.loop(first, channels, name="d") as d:
             v = cast(e, body.operands[2].load(e, point.moved(d=d, n=key, k=0)), acc)
             e.b.store(e.fma(weight, v.ir, e.b.load(out(d), typ=zero.type)), out(d))
     empty = e.b.fcmp_ordered("==", total.get(), zero)
-    with e.loop(0, size["d"], name="d") as d:
+    with e.loop(first, channels, name="d") as d:
         at = point.moved(d=d)
         mean = e.b.select(empty, zero, e.b.fdiv(e.b.load(out(d), typ=zero.type), total.get()))
         _write(e, body.results, at, emit_region(e, anchor.epilogue, [Val(acc, mean)], indices(e, at)))
@@ -235,7 +246,7 @@ def _recurrence(e: KernelEmitter) -> Emitted:
     return e.emitted(instruction="scalar")
 
 
-_POINT: dict[type[Anchor], Callable[[KernelEmitter, Body, Point, dict[str, int]], None]] = {
+_POINT: dict[type[Anchor], Callable[[KernelEmitter, Body, Point, dict[str, Int]], None]] = {
     Map: _map,
     Reduce: _reduce,
     Contraction: _contraction,
