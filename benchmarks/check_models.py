@@ -69,7 +69,8 @@ def check(name: str, options: argparse.Namespace) -> dict[str, Any]:
     spec = {
         "model": name, "batch": 1, "threads": options.threads, "engine": str(WORK / f"{name}.{options.table}.tcc"),
         "target": options.target, "opt_level": options.opt_level, "precision": options.precision,
-        "search_seconds": options.search_seconds, "records": str(WORK / f"{name}.{options.table}.records.jsonl"),
+        "accuracy": options.accuracy, "search_seconds": options.search_seconds,
+        "records": str(WORK / f"{name}.{options.table}.records.jsonl"),
     }  # fmt: skip
     compiled = cold_engine(spec, {}, options.keep)
     ours, peer = Worker({**spec, "contender": "tcc"}), Worker({**spec, "contender": "onnxruntime"})
@@ -95,7 +96,7 @@ def check(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": name, "error": off, "percentile": far, "bar": bar, "decision": words, "holds": holds,
         "kernels": compiled["kernels"], "compile_s": compiled["seconds"], "target": options.target,
-        "precision": options.precision, "opt_level": options.opt_level,
+        "precision": options.precision, "accuracy": options.accuracy, "opt_level": options.opt_level,
     }  # fmt: skip
 
 
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="models of the zoo (default: the main list)")
     parser.add_argument("--target", default="native")
     parser.add_argument("--precision", default="f32")
+    parser.add_argument("--accuracy", type=float, help="keep nodes in f32 until the inputs' error is at most this")
     parser.add_argument("--opt-level", type=int, default=1)
     parser.add_argument("--search-seconds", type=float, default=60.0, help="of the search, per model, from level 2 on")
     parser.add_argument("--threads", type=int, default=2)

@@ -43,6 +43,7 @@ def compile_engine(spec: dict[str, Any]) -> Contender:
 
     model, shapes = zoo.load(spec["model"]), zoo.shapes(spec["model"], spec["batch"])
     start = time.perf_counter()
+    accuracy = spec.get("accuracy")
     engine = tcc.compile(
         model,
         target=spec["target"],
@@ -51,6 +52,8 @@ def compile_engine(spec: dict[str, Any]) -> Contender:
         shapes=shapes,
         search_seconds=spec["search_seconds"],
         records=spec["records"],
+        accuracy=accuracy,
+        calibration=() if accuracy is None else zoo.inputs(spec["model"], batch=spec["batch"]),
     )
     seconds = time.perf_counter() - start
     engine.save(spec["engine"])

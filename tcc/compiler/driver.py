@@ -22,6 +22,7 @@ from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Decisions
 from tcc.passes.base import PassContext
 from tcc.passes.dump import Dump, named_resources
+from tcc.passes.graph.precision import Kept
 from tcc.passes.manager import PassManager
 
 assert phases  # registers the passes that need the code generators
@@ -35,6 +36,12 @@ def import_model(source: Any, options: Options, context: PassContext) -> ModuleO
     module.attrs["target"] = resolve_target(options.target).name
     module.attrs["options"] = options.for_module()
     module.attrs["pipeline"] = pipelines("graph", "schedule", options.opt_level, options.precision)
+    nodes = {name for op in module.walk() for name in op.loc} if options.keep_f32 else set[str]()
+    for pattern in options.keep_f32:
+        if not any(Kept((pattern,)).names(n) for n in nodes):
+            raise InputError(
+                f"keep_f32 names {pattern}, and the model has no such node; tcc --emit=graph shows the names"
+            )
     if imported.path is not None:
         module.attrs["meta"] = {"model": os.path.abspath(imported.path), "name": imported.path.stem}
     return module

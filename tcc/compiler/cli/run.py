@@ -64,7 +64,7 @@ def gather_inputs(engine: Engine, given: Sequence[str], seed: int) -> Arrays:
     arrays: Arrays = {}
     for text in given:
         name, found, path = text.rpartition("=")
-        loaded = _load(path if found else text)
+        loaded = load_arrays(path if found else text)
         if isinstance(loaded, Mapping):
             arrays.update(loaded)
         elif found:
@@ -88,7 +88,8 @@ def gather_inputs(engine: Engine, given: Sequence[str], seed: int) -> Arrays:
     return {n: arrays[n] for n in names}
 
 
-def _load(path: str) -> Any:
+def load_arrays(path: str) -> Any:
+    """The array of an .npy file, or the arrays by name of an .npz; InputError for other files."""
     try:
         loaded = np.load(path, allow_pickle=False)
     except OSError as e:

@@ -40,6 +40,12 @@ def parser() -> ArgumentParser:
                    "(default); 2: timed; 3: wide search")  # fmt: skip
     p.add_argument("--target", help="native, cpu, x86-64-v2..4, sm_75..sm_120 (default: native)")
     p.add_argument("--precision", help="f32 (default), tf32, f16 or bf16")
+    p.add_argument("--keep-f32", action="append", default=[], metavar="NODE", help="nodes (a pattern of their names) "
+                   "that stay in f32")  # fmt: skip
+    p.add_argument("--accuracy", type=float, metavar="E", help="the error that --precision may bring on --calibrate's "
+                   "inputs, relative to the largest value: nodes stay in f32 as it takes")  # fmt: skip
+    p.add_argument("--calibrate", action="append", default=[], metavar="NAME=F.npy", help="an input for --accuracy; or "
+                   "one F.npz with all; several F.npz are several inputs")  # fmt: skip
     p.add_argument("--shape", action="append", default=[], metavar="NAME=1x3x224x224", help="bind an input's free dims")
     p.add_argument("--emit", choices=EMITS, default="engine", help="what to write (default: engine)")
     p.add_argument("--list-space", action="store_true", help="print the count of legal configs per problem, and stop")
@@ -84,7 +90,8 @@ def _main(argv: Sequence[str]) -> int:
         target="native" if args.target is None else args.target,
         opt_level=1 if args.opt_level is None else args.opt_level,
         precision="f32" if args.precision is None else args.precision,
-        shapes=parse_shapes(args.shape), search_seconds=args.search_seconds, records=args.records,
+        keep_f32=tuple(args.keep_f32), shapes=parse_shapes(args.shape), search_seconds=args.search_seconds,
+        records=args.records,
         tactics=args.tactics, lock=args.lock, locked=args.locked, random_seed=args.random_seed,
     )  # fmt: skip
     manager = make_manager(args)
@@ -125,10 +132,34 @@ def _load(args: argparse.Namespace, options: Options) -> tuple[ModuleOp, PassCon
         restore_constants(module)
         return module, context_for(module, options)
     first = PassContext()
+    if args.accuracy is not None:
+        from tcc.compiler.accuracy import hold_accuracy
+
+        options = hold_accuracy(args.model, options, args.accuracy, _calibration(args.calibrate), first.decisions)
+    elif args.calibrate:
+        raise InputError("--calibrate gives the inputs that --accuracy is measured on; give both")
     module = import_model(args.model, options, first)
     context = context_for(module, options)
     context.decisions = first.decisions
     return module, context
+
+
+def _calibration(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The inputs of --calibrate: each F.npz is one, and all NAME=F.npy together are one."""
+    from tcc.compiler.cli.run import load_arrays
+
+    named: dict[str, Any] = {}
+    out: list[dict[str, Any]] = [named]
+    for text in texts:
+        name, found, path = text.rpartition("=")
+        loaded = load_arrays(path if found else text)
+        if isinstance(loaded, dict):
+            out.append(loaded)
+        elif found:
+            named[name] = loaded
+        else:
+            raise InputError(f"--calibrate {text} does not say which input it is; write it as NAME={text}")
+    return [inputs for inputs in out if inputs]
 
 
 def _is_text(path: str) -> bool:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tcc.ir.core import Block, Op, Value
 from tcc.ir.graph import Attention, Cast, Clip, Constant
 from tcc.ir.graph.base import GraphOp, tensor_type
@@ -22,9 +24,10 @@ from tcc.passes.graph.precision.rules import (
 class Narrower:
     """Rewrites the f32 tensors of a block and its regions. Outer values, and what regions give, keep their types."""
 
-    def __init__(self, dtype: DType, rewriter: Rewriter) -> None:
+    def __init__(self, dtype: DType, rewriter: Rewriter, kept: Callable[[Op], bool]) -> None:
         self.dtype = dtype
         self.rewriter = rewriter
+        self.kept = kept
 
     def run(self, block: Block) -> None:
         _Block(self, block).run()
@@ -71,12 +74,15 @@ class _Block:
         results = [r for r in op.results if isinstance(r.type, TensorType) and tensor_type(r).dtype is F32]
         if not results and not float_operands(op, F32):
             return
-        if not results and self.reads_low(op):
+        kept = self.owner.kept(op)
+        if not results and not kept and self.reads_low(op):
             for i, v in enumerate(op.operands):
                 if isinstance(v.type, TensorType) and tensor_type(v).dtype is F32:
                     self.rewriter.set_operand(op, i, self.as_narrow(v, op, mask=False))
             return
         reason = "it gives no f32 tensor" if not results or len(op.results) != 1 else self.reason(op)
+        if kept:
+            reason = "keep_f32 names it"
         if reason is None:
             self.lower(op)
             return
