@@ -65,7 +65,7 @@ class TccRep(BackendRep):
         results = engine({n: a for n, a in feed.items() if n not in held})
         return namedtupledict("Outputs", self.outputs)(*(results[n] for n in self.outputs))
 
-    def _feed(self, inputs: Any) -> dict[str, Array]:
+    def _feed(self, inputs: Any) -> dict[str, Any]:
         if isinstance(inputs, Mapping):
             given = dict(inputs)
         else:
@@ -75,23 +75,20 @@ class TccRep(BackendRep):
                     f"{len(values)} inputs are given and the model takes {len(self.names)}: {', '.join(self.names)}"
                 )
             given = dict(zip(self.names, values, strict=True))
-        for name, value in given.items():
-            if value is None or isinstance(value, list | dict):
-                raise InputError(f"the input {name} is a {type(value).__name__}, and tcc takes tensors as inputs")
-        return {n: np.asarray(v) for n, v in given.items()}
+        return {n: v if v is None or isinstance(v, list | tuple) else np.asarray(v) for n, v in given.items()}
 
-    def _engine(self, feed: Mapping[str, Array]) -> tuple[Engine, frozenset[str]]:
+    def _engine(self, feed: Mapping[str, Any]) -> tuple[Engine, frozenset[str]]:
         if self._fixed is not None:
             return self._fixed, frozenset()
-        small = [n for n, a in feed.items() if a.ndim <= 1 and a.size <= SMALL]
-        key = tuple((n, a.shape, a.tobytes() if n in small else b"") for n, a in feed.items())
+        small = [n for n, a in feed.items() if _is_small(a)]
+        key = tuple((n, _form(a), np.asarray(a).tobytes() if n in small else b"") for n, a in feed.items())
         if key not in self._engines:
             self._engines[key] = self._specialise(feed, small)
         return self._engines[key]
 
-    def _specialise(self, feed: Mapping[str, Array], small: Sequence[str]) -> tuple[Engine, frozenset[str]]:
+    def _specialise(self, feed: Mapping[str, Any], small: Sequence[str]) -> tuple[Engine, frozenset[str]]:
         """An engine for the shapes of these inputs, and for the values of the small ones where they decide shapes."""
-        shapes = {n: a.shape for n, a in feed.items()}
+        shapes = {n: _form(a) for n, a in feed.items()}
         try:
             return compile(self.model, target=self.target, shapes=shapes, **self.options), frozenset()
         except InputError:
@@ -105,9 +102,22 @@ class TccRep(BackendRep):
 
 
 def _decides_shapes(info: onnx.ValueInfoProto) -> bool:
-    """Whether an input has free dims, or may hold axes, sizes or the like."""
+    """Whether an input has free dims, may hold axes, sizes or the like, or is a sequence or an optional."""
+    if not info.type.HasField("tensor_type"):
+        return True
     dims = declared_dims(info)
     return dims is None or len(dims) <= 1 or not all(isinstance(d, int) for d in dims)
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim <= 1 and value.size <= SMALL and value.dtype.kind not in "OUST"
+
+
+def _form(value: Any) -> Any:
+    """What `shapes` binds an input to: the shape of a tensor, those of a sequence's tensors, None of nothing."""
+    if value is None:
+        return None
+    return tuple(map(_form, value)) if isinstance(value, list | tuple) else np.shape(value)
 
 
 class TccBackend(Backend):

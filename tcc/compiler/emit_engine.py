@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tcc.codegen.template import BufferParam, Emitted, Launch, ScalarParam, TensorMapParam
+from tcc.compiler.emit_host import dtype_json, strings_json, type_json
 from tcc.compiler.emitted import emit
 from tcc.compiler.engine_writer import EngineContent, weight_offsets
 from tcc.compiler.phases.pack_constants import constant_array
@@ -21,7 +22,7 @@ from tcc.ir.kernel.problem import kernel_key, kernels_of, problem_key
 from tcc.ir.module import ModuleOp
 from tcc.ir.resources import Array
 from tcc.ir.targets import Target
-from tcc.ir.types import DType, TensorType, free_symbols
+from tcc.ir.types import DType, TensorType, free_symbols, on_host
 from tcc.passes.kernel.storage import Storage, resolve, size_of
 
 Json = dict[str, Any]
@@ -151,6 +152,10 @@ class _Engine:
     def inputs(self) -> list[Json]:
         rows: list[Json] = []
         for i, (v, name) in enumerate(zip(self.host.body.block.args, self.host.arg_names, strict=True)):
+            if on_host(v.type):
+                b = self.add(("host", v), {"space": "host", **type_json(v.type)})
+                rows.append({"name": name, **type_json(v.type), "buffer": b})
+                continue
             t = _tensor(v)
             b = self.add(("input", i), {"space": "input", "position": i, **_shape(t)})
             rows.append({"name": name, "dtype": t.dtype.name, "shape": _dims(t), "buffer": b})
@@ -163,6 +168,9 @@ class _Engine:
         returned = self.host.body.block.terminator
         assert isinstance(returned, Return)
         for i, (v, name) in enumerate(zip(returned.operands, self.host.result_names, strict=True)):
+            if on_host(v.type):
+                rows.append({"name": name, **type_json(v.type), "value": v})
+                continue
             t = _tensor(v)
             row: Json = {"name": name, "dtype": t.dtype.name, "shape": _dims(t), "value": v}
             if (f"output{i}",) in {p[:1] for p in places.values()}:
@@ -195,6 +203,8 @@ class _Engine:
 
     def buffer(self, v: Value) -> int:
         """The id of the buffer of a value."""
+        if on_host(v.type):
+            return self.host_buffer(v)
         where: Storage = self.storage[v]
         t = _tensor(v)
         array = constant_array(v, self.module) if where.root not in self.places() else None
@@ -230,6 +240,15 @@ class _Engine:
     def pool(self, root: Value, slot: str) -> int:
         """The id of the pool buffer that a root lies in."""
         return self.add((slot,), {"space": "pool", **_shape(_tensor(root))})
+
+    def host_buffer(self, v: Value) -> int:
+        """The id of the buffer of strings, a sequence or an optional; a constant of strings lies in its row."""
+        row = {"space": "host", **type_json(v.type)}
+        array = constant_array(v, self.module)
+        if array is None:
+            return self.add(("host", v), row)
+        texts = strings_json(array)
+        return self.add(("strings", str(texts), array.shape), {**row, "strings": texts})
 
     def view(self, base: int, offset: int, t: TensorType) -> int:
         """The id of a view of a buffer."""
@@ -291,15 +310,20 @@ class _Engine:
         allocs: list[Json] = []
         terminator = block.terminator
         assert isinstance(terminator, Yield)
+        moves: list[Json] = []
         for v, r in zip(terminator.operands, op.results, strict=True):
+            if isinstance(v.type, TensorType) and isinstance(r.type, TensorType):
+                for mine, theirs in zip(v.type.shape, r.type.shape, strict=True):
+                    if mine != theirs and isinstance(theirs, Sym):
+                        lets[theirs.name] = {"op": "let", "symbol": theirs.name, "value": to_json(mine)}
+            if on_host(r.type):
+                moves.append({"op": "assign", "src": self.buffer(v), "dst": self.buffer(r)})
+                continue
             t = _tensor(r)
             if _tensor(v).strides is not None:
                 raise FailureError(f"a branch of {op.loc} yields a strided tensor")
             if t.size == 0:
                 continue
-            for mine, theirs in zip(_tensor(v).shape, t.shape, strict=True):
-                if mine != theirs and isinstance(theirs, Sym):
-                    lets[theirs.name] = {"op": "let", "symbol": theirs.name, "value": to_json(mine)}
             target = self.buffer(r)
             if not t.is_static:
                 allocs.append({"op": "alloc", "buffer": target})
@@ -317,7 +341,7 @@ class _Engine:
         elif copies:
             out.append({"op": "segment", "name": f"segment_{self.segments}", "body": copies})
             self.segments += 1
-        return out
+        return out + moves
 
     def launch(self, op: LaunchOp, e: Emitted) -> list[Json]:
         operands = [self.buffer(v) for v in (*op.operands, *op.results)]
@@ -345,7 +369,7 @@ class _Engine:
         given = op.attrs.get("kernel.given") or (True,) * len(op.operands)
         rest = iter(op.operands)
         inputs = [self.buffer(next(rest)) if g else None for g in given]
-        attrs = {k: {"dtype": v.name} if isinstance(v, DType) else _plain(v) for k, v in op.arguments.items()}
+        attrs = {k: {"dtype": dtype_json(v)} if isinstance(v, DType) else _plain(v) for k, v in op.arguments.items()}
         self.report.append(
             {"kind": "host-op", "message": f"{op.function} runs on the host: {op.reason}", "loc": list(op.loc)}
         )

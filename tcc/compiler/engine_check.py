@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcc.runtime.dtypes import numpy_dtype
 from tcc.runtime.expr import symbols_of
+from tcc.runtime.host_values import is_host
 
 if TYPE_CHECKING:
     from tcc.compiler.engine_writer import EngineContent
@@ -49,6 +50,10 @@ class _Checker:
     def _buffer(self, index: int) -> None:
         buffer, what = self._buffers[index], f"buffer {index}"
         space = buffer["space"]
+        if space == "host":
+            return
+        if buffer["dtype"] == "str":
+            raise ValueError(f"{what} holds strings in the space {space}, and they live on the host")
         numpy_dtype(buffer["dtype"])
         for expr in (buffer["bytes"], *buffer["shape"]):
             self._expr(expr, what)
@@ -83,6 +88,10 @@ class _Checker:
         for position, port in enumerate(ports):
             what = f"{space} '{port['name']}'"
             buffer = self._id(port["buffer"], what)
+            if buffer["space"] == "host":
+                if is_host(port):
+                    continue
+                raise ValueError(f"{what} is a tensor of numbers and its buffer {port['buffer']} is on the host")
             if buffer["dtype"] != port["dtype"] or list(buffer["shape"]) != list(port["shape"]):
                 raise ValueError(f"{what} and its buffer {port['buffer']} differ in dtype or shape")
             if buffer["space"] == space and buffer["position"] != position:
@@ -101,6 +110,10 @@ class _Checker:
                 self._expr(expr, what)
             if op["op"] == "launch":
                 self._launch(op, what)
+            elif op["op"] == "assign":
+                for index in self._touched(op):
+                    if self._buffers[index]["space"] != "host":
+                        raise ValueError(f"{what} names buffer {index}, which is not on the host")
             elif op["op"] in ("memset", "copy"):
                 self._writable(op["dst"]["buffer"], what)
             elif op["op"] == "segment" and self._content.native is not None:
@@ -133,7 +146,7 @@ class _Checker:
             yield from (index for index in op.get(key, ()) if index is not None)
         for key in ("src", "dst", "trip"):
             if op.get(key) is not None:
-                yield op[key]["buffer"]
+                yield op[key] if op["op"] == "assign" else op[key]["buffer"]
         for key in ("buffer", "cond", "iteration"):
             if op.get(key) is not None:
                 yield op[key]
@@ -147,7 +160,7 @@ class _Checker:
             yield from (place.get("offset", 0), *place.get("dims", ()), *place.get("strides", ()))
             if "scalar" in param and param["dtype"][0] in "iu":
                 yield param["scalar"]
-        for key in ("src", "dst"):
+        for key in ("src", "dst") if op["op"] != "assign" else ():
             yield op.get(key, {}).get("offset", 0)
         for key in ("grid", "block", "cluster"):
             yield from op.get(key) or ()

@@ -33,7 +33,7 @@ def interpret(
     for name, arg in zip(func.arg_names, func.block.args, strict=True):
         if name not in given:
             raise InputError(f'the input "{name}" is missing')
-        machine.bind(name, arg, np.asarray(given[name]))
+        machine.bind(name, arg, given[name])
     out = machine.run(func.block)
     return dict(zip(func.result_names, out, strict=True))
 
@@ -44,9 +44,12 @@ class _Machine:
         self.values: dict[Value, Array] = {}
         self.symbols: dict[str, int] = {}
 
-    def bind(self, name: str, arg: Value, array: Array) -> None:
+    def bind(self, name: str, arg: Value, given: Any) -> None:
         t = arg.type
-        assert isinstance(t, TensorType)
+        if not isinstance(t, TensorType):
+            self.values[arg] = given
+            return
+        array = np.asarray(given)
         if t.dtype != STRING and array.dtype != t.dtype.numpy:
             raise InputError(f'the input "{name}" is {array.dtype}, and {t.dtype.numpy} is taken')
         if array.ndim != t.rank or any(
@@ -69,7 +72,13 @@ class _Machine:
         raise InputError(f"the free dim {symbol} is {self.symbols[symbol.name]} in one place and {extent} in another")
 
     def widened(self, array: Array) -> Array:
-        if self.wide is None or array.dtype == object or array.dtype.kind in "iub" or array.dtype.itemsize >= 8:
+        if (
+            self.wide is None
+            or not isinstance(array, np.ndarray | np.generic)
+            or array.dtype == object
+            or array.dtype.kind in "iub"
+            or array.dtype.itemsize >= 8
+        ):
             return array
         from tcc.ir.types import dtype_of
 

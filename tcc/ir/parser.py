@@ -190,10 +190,10 @@ def _transformer() -> Any:
             return ScalarType(STRING)
 
         def type_sequence(self, c: list[Any]) -> Type:
-            return SequenceType(c[0])
+            return SequenceType(c[0], None if c[1] is None else int(c[1]))
 
         def type_optional(self, c: list[Any]) -> Type:
-            return OptionalType(c[0])
+            return OptionalType(c[0], None if c[1] is None else int(c[1]))
 
         def dict(self, c: list[Any]) -> dict[str, Attribute]:
             out: dict[str, Attribute] = {}

@@ -27,7 +27,7 @@ def content_hash(array: Array) -> str:
     digest = hashlib.sha256(f"{dtype_of(array).name}|{'x'.join(map(str, array.shape))}|".encode())
     if array.dtype.kind in "OUS":
         for text in array.ravel():
-            raw = text if isinstance(text, bytes) else str(text).encode()
+            raw = text if isinstance(text, bytes) else str(text).encode("utf-8", "surrogateescape")
             digest.update(len(raw).to_bytes(8, "little") + raw)
     elif array.size:
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tcc.ir.expr import Dim, product, symbols, to_text
+from tcc.ir.expr import Dim, Sym, product, symbols, to_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,22 +180,61 @@ class ScalarType(Type):
 
 @dataclass(frozen=True, slots=True)
 class SequenceType(Type):
-    """An ONNX sequence of tensors; host ops only."""
+    """An ONNX sequence of tensors, or of sequences; only host ops touch it.
+
+    `element` is the type of every item, whose dims that are symbols stand for any extent; a `ScalarType` where even
+    the rank of its tensors differs or is not known. `length` is the number of items where it is known.
+    """
 
     element: Type
+    length: int | None = None
 
     def __str__(self) -> str:
-        return f"!tcc.sequence<{self.element}>"
+        return f"!tcc.sequence<{self.element}{'' if self.length is None else f', {self.length}'}>"
 
 
 @dataclass(frozen=True, slots=True)
 class OptionalType(Type):
-    """An ONNX optional; host ops only."""
+    """An ONNX optional: a value of type `element` or nothing; only host ops touch it. `length` 0: known to be empty."""
 
     element: Type
+    length: int | None = None
 
     def __str__(self) -> str:
-        return f"!tcc.optional<{self.element}>"
+        return f"!tcc.optional<{self.element}{'' if self.length is None else f', {self.length}'}>"
+
+
+def on_host(t: Type) -> bool:
+    """Whether values of a type live on the host, as Python objects: strings, sequences and optionals."""
+    return t.dtype is STRING if isinstance(t, TensorType | ScalarType) else True
+
+
+ANY_EXTENT = Sym("any")
+"""The extent, in the element type of a sequence, in which its items may differ."""
+
+
+def as_element(t: Type) -> Type:
+    """A type as that of a sequence's items: extents that are not numbers are any extent, lengths are not known."""
+    if isinstance(t, TensorType):
+        return TensorType(tuple(d if isinstance(d, int) else ANY_EXTENT for d in t.shape), t.dtype)
+    if isinstance(t, SequenceType | OptionalType):
+        return type(t)(as_element(t.element))
+    return t
+
+
+def joined_element(a: Type, b: Type) -> Type | None:
+    """The item type of a sequence that holds values of both types; None if ONNX has no such sequence."""
+    a, b = as_element(a), as_element(b)
+    if a == b:
+        return a
+    if isinstance(a, SequenceType | OptionalType) and type(a) is type(b):
+        inner = joined_element(a.element, b.element)  # type: ignore[attr-defined]
+        return None if inner is None else type(a)(inner)
+    if not isinstance(a, TensorType | ScalarType) or not isinstance(b, TensorType | ScalarType) or a.dtype != b.dtype:
+        return None
+    if isinstance(a, ScalarType) or isinstance(b, ScalarType) or a.rank != b.rank:
+        return ScalarType(a.dtype)
+    return TensorType(tuple(x if x == y else ANY_EXTENT for x, y in zip(a.shape, b.shape, strict=True)), a.dtype)
 
 
 def free_symbols(t: Type) -> frozenset[str]:

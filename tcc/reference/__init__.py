@@ -236,6 +236,7 @@ from tcc.reference.sequence import (
     sequence_empty,
     sequence_erase,
     sequence_insert,
+    sequence_items,
     sequence_length,
     split_to_sequence,
 )
@@ -418,6 +419,7 @@ __all__ = [
     "sequence_empty",
     "sequence_erase",
     "sequence_insert",
+    "sequence_items",
     "sequence_length",
     "shape",
     "shrink",

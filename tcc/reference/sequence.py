@@ -42,6 +42,11 @@ def sequence_insert(input_sequence: list[Array], tensor: Array, position: Any = 
     return [*input_sequence[:at], tensor, *input_sequence[at:]]
 
 
+def sequence_items(input_sequence: list[Array]) -> tuple[Array, ...]:
+    """The tensors of a sequence, each a result of its own: what a compiler that knows their number calls."""
+    return tuple(input_sequence)
+
+
 def sequence_length(input_sequence: list[Array]) -> Array:
     """The number of tensors, an int64 scalar. ONNX SequenceLength."""
     return np.array(len(input_sequence), np.int64)

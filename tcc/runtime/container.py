@@ -27,9 +27,9 @@ FORMAT = 1
 WEIGHTS = "weights.safetensors"
 
 _COMMENT = re.compile(rb"tcc-engine (\d+) ([0-9a-f]{64})")
-_OPS = frozenset(("segment", "alloc", "let", "host_call", "if", "loop"))
+_OPS = frozenset(("segment", "alloc", "let", "host_call", "assign", "if", "loop"))
 _DEVICE_OPS = frozenset(("launch", "memset", "copy"))
-_SPACES = frozenset(("arena", "input", "output", "weight", "pool", "view"))
+_SPACES = frozenset(("arena", "input", "output", "weight", "pool", "view", "host"))
 
 
 class EngineData:
@@ -60,6 +60,8 @@ class EngineData:
         for buffer in self.buffers:
             if buffer["space"] not in _SPACES:
                 raise FailureError(f"the engine {name} uses a memory space '{buffer['space']}' that this runtime lacks")
+            if buffer["space"] == "host":
+                continue
             numpy_dtype(buffer["dtype"])
             _check_expr(buffer["bytes"], name)
         self.weights_address, self.weights_bytes = self._weights()

@@ -36,6 +36,7 @@ NUMPY: dict[str, np.dtype] = {
     "bool": np.dtype(np.bool_),
     "c64": np.dtype(np.complex64),
     "c128": np.dtype(np.complex128),
+    "str": np.dtype(object),
 }
 
 _NAMES = {dtype: name for name, dtype in NUMPY.items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tcc.errors import FailureError, InputError
-from tcc.runtime import container
+from tcc.runtime import container, host_values
 from tcc.runtime.container import EngineData
 from tcc.runtime.executor import Context, Executor, LaunchTime, Value, show_shape
 from tcc.runtime.signature import Signature, TensorSpec
@@ -132,7 +132,11 @@ class Engine:
         """
         values = self._accept(inputs)
         for spec, value, original in zip(self.inputs, values, self._ordered(inputs), strict=True):
-            if value.owner is not original and not _shares(value, original, self.executor, spec.name):
+            if (
+                spec.type is None
+                and value.owner is not original
+                and not _shares(value, original, self.executor, spec.name)
+            ):
                 raise InputError(
                     f"the input '{spec.name}' is not contiguous and cannot be bound: make it contiguous first"
                 )
@@ -204,7 +208,10 @@ class Engine:
 
     def _accept(self, inputs: Inputs) -> list[Value]:
         accept = self.executor.accept
-        return [accept(v, spec.name) for v, spec in zip(self._ordered(inputs), self._signature.inputs, strict=True)]
+        return [
+            accept(v, spec.name) if spec.type is None else host_values.accept(v, spec.type, spec.name)
+            for v, spec in zip(self._ordered(inputs), self._signature.inputs, strict=True)
+        ]
 
     def _accept_out(self, out: Mapping[str, Any], inputs: Sequence[Value]) -> dict[str, Value]:
         given: dict[str, Value] = {}
@@ -215,6 +222,8 @@ class Engine:
                 raise InputError(
                     f"the engine has no output '{name}'; its outputs are {', '.join(map(str, self.outputs))}"
                 )
+            if spec.type is not None:
+                raise InputError(f"the output {spec} lives on the host and cannot be written to memory that is given")
             value = self.executor.accept_output(target, name)
             if value.dtype != spec.dtype:
                 raise InputError(
@@ -254,7 +263,9 @@ class Engine:
     ) -> None:
         for i, direct in enumerate(self._direct):
             if not direct:
-                outputs[i] = context.result(i, inputs, given.get(self._out_names[i]))
+                name = self._out_names[i]
+                held = self.outputs[i].type is not None
+                outputs[i] = context.host_result(i) if held else context.result(i, inputs, given.get(name))
 
     def _other(self, values: Sequence[Value]) -> Engine | None:
         """An engine for the shapes of these inputs, where that is all that is wrong with them and a compiler is at
@@ -308,7 +319,10 @@ class BoundCall:
                 return self.outputs
             for i in self._late:
                 name = self.engine.outputs[i].name
-                value = self._context.result(i, self._inputs, self._given.get(name))
+                if self.engine.outputs[i].type is not None:
+                    value = self._context.host_result(i)
+                else:
+                    value = self._context.result(i, self._inputs, self._given.get(name))
                 if name not in self._targets:
                     self.outputs[name] = self.engine.executor.deliver(value)
             return self.outputs

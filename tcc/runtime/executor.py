@@ -25,7 +25,8 @@ class Value:
     """A dense, C-contiguous tensor that belongs to a caller.
 
     `pointer` is its address on `device` ("cpu", or "cuda:0"); `owner` is the object that keeps the memory alive (for
-    numpy the array itself). `dtype` is a name of the engine format.
+    numpy the array itself). `dtype` is a name of the engine format. A value of the device "host" is no tensor in
+    memory but the object `owner` (`tcc.runtime.host_values`).
     """
 
     pointer: int
@@ -96,6 +97,10 @@ class Context(ABC):
         `inputs` and `outputs` follow the manifest; a Value may be on the host or the device. An output is None where
         its size is known only afterwards: `result` makes it.
         """
+
+    def host_result(self, index: int) -> Value:
+        """After `run`: output `index`, which lives on the host (strings, a sequence, an optional), as a copy."""
+        raise NotImplementedError(f"{type(self).__name__} has no values on the host")
 
     @abstractmethod
     def result(self, index: int, inputs: Sequence[Value], into: Value | None = None) -> Value:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tcc.errors import FailureError
+from tcc.runtime import host_values
 from tcc.runtime.container import EngineData
 from tcc.runtime.dtypes import dtype_name, numpy_dtype
 from tcc.runtime.executor import Context, LaunchTime, Value
@@ -38,6 +39,9 @@ class ProgramContext(Context):
         self.input_pointers: list[int] = [0] * len(data.inputs)
         self.output_pointers: list[int] = [0] * len(data.outputs)
         self.pool: dict[int, int] = {}
+        self.host_inputs = {b: i for i, b in enumerate(p["buffer"] for p in data.inputs) if self._on_host(b)}
+        """Position of each input that lives on the host, by its buffer."""
+        self._objects: dict[int, Any] = {}
         self._pool_bytes: dict[int, int] = {}
         self._times: list[LaunchTime] | None = None
 
@@ -116,8 +120,20 @@ class ProgramContext(Context):
         """The shape of a buffer."""
         return tuple(evaluate(d, self.symbols) for d in self.data.buffers[buffer]["shape"])
 
-    def fetch(self, buffer: int) -> np.ndarray:
-        """A host copy of a buffer."""
+    def _on_host(self, buffer: int) -> bool:
+        return self.data.buffers[buffer]["space"] == "host"
+
+    def fetch(self, buffer: int) -> Any:
+        """A host copy of a buffer; of one on the host the object itself, which nobody may change."""
+        if self._on_host(buffer):
+            if buffer not in self._objects and "strings" in self.data.buffers[buffer]:
+                self._objects[buffer] = host_values.constant(self.data.buffers[buffer])
+            try:
+                return self._objects[buffer]
+            except KeyError:
+                raise FailureError(
+                    f"buffer {buffer} of the engine, on the host, is read before it is written"
+                ) from None
         dtype, shape = numpy_dtype(self.data.buffers[buffer]["dtype"]), self.shape(buffer)
         content = self.read(self.pointer(buffer), self.nbytes(buffer))
         count = int(np.prod(shape, dtype=np.int64))
@@ -128,9 +144,14 @@ class ProgramContext(Context):
     def run(self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]) -> None:
         self._release_pool()
         self.symbols = dict(symbols)
+        self._objects = {buffer: inputs[i].owner for buffer, i in self.host_inputs.items()}
         self.begin(inputs, outputs)
         self._run(self.data.schedule)
         self.finish(inputs, outputs)
+
+    def host_result(self, index: int) -> Value:
+        owner = host_values.copied(self.fetch(self.data.outputs[index]["buffer"]))
+        return Value(0, "", host_values.form_of(owner), 0, owner, host_values.DEVICE)
 
     def profile(
         self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]
@@ -160,6 +181,8 @@ class ProgramContext(Context):
                 self._loop(op)
             elif kind == "host_call":
                 self._host_call(op)
+            elif kind == "assign":
+                self._store(op["dst"], self.fetch(op["src"]), "if")
             elif kind == "alloc":
                 self._alloc(op["buffer"], self.nbytes(op["buffer"]))
             elif kind == "let" and "value" in op:
@@ -208,7 +231,7 @@ class ProgramContext(Context):
         timer = _Timer(self._times)
         try:
             results = function(*arrays, **attrs)
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             nodes = ", ".join(op.get("loc", ())) or "the graph"
             raise FailureError(f"'{op['function']}' (of {nodes}) cannot take these values: {error}") from None
         timer.stop(op["function"], "host_call", op)
@@ -217,10 +240,14 @@ class ProgramContext(Context):
             self.symbols.pop(name, None)
         for buffer, result in zip(op["outputs"], results, strict=False):
             if buffer is not None:
-                self._store(buffer, np.asarray(result), op["function"])
+                self._store(buffer, result, op["function"])
 
-    def _store(self, buffer: int, result: np.ndarray, function: str) -> None:
+    def _store(self, buffer: int, value: Any, function: str) -> None:
         entry = self.data.buffers[buffer]
+        if "dtype" not in entry:
+            self._objects[buffer] = value
+            return
+        result = np.asarray(value)
         if dtype_name(result.dtype) != entry["dtype"]:
             raise FailureError(
                 f"the host call '{function}' gave {dtype_name(result.dtype)} where the engine expects {entry['dtype']}"
@@ -232,6 +259,9 @@ class ProgramContext(Context):
             wanted = "x".join(show(d) for d in entry["shape"])
             given = "x".join(map(str, result.shape))
             raise FailureError(f"the host call '{function}' gave the shape {given} where the engine expects {wanted}")
+        if entry["space"] == "host":
+            self._objects[buffer] = result
+            return
         if entry["space"] == "pool":
             self._alloc(buffer, self.nbytes(buffer))
         if result.nbytes:

@@ -11,17 +11,24 @@ from tcc.errors import InputError
 from tcc.runtime.container import EngineData
 from tcc.runtime.executor import Value, show_shape
 from tcc.runtime.expr import Expr, evaluate, is_constant, show
+from tcc.runtime.host_values import is_host, show_type
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: its name, element type and shape, whose dims are integers or expressions over symbols."""
+    """An input or output: its name, element type and shape, whose dims are integers or expressions over symbols.
+
+    `type` is that of one that lives on the host (strings, a sequence, an optional), as the engine file has it.
+    """
 
     name: str
     dtype: str
     shape: tuple[Expr, ...]
+    type: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
+        if self.type is not None:
+            return f"{self.name}: {show_type(self.type)}"
         return f"{self.name}: {self.dtype}[{','.join(show(d) for d in self.shape)}]"
 
 
@@ -39,6 +46,8 @@ class Signature:
         """The symbols' values for these inputs; raises InputError naming what is given and what is wanted."""
         fixed = True
         for value, (dtype, shape), spec in zip(values, self._wanted, self.inputs, strict=True):
+            if spec.type is not None:
+                continue  # `accept` has checked it
             if value.dtype != dtype:
                 raise InputError(f"the input '{spec.name}' is {value.dtype} and the engine takes {dtype}")
             if value.shape != shape:
@@ -49,7 +58,7 @@ class Signature:
             return {}
         symbols = self._bind(values)
         for value, spec in zip(values, self.inputs, strict=True):
-            if tuple(evaluate(d, symbols) for d in spec.shape) != value.shape:
+            if spec.type is None and tuple(evaluate(d, symbols) for d in spec.shape) != value.shape:
                 raise _wrong_shape(spec, value, symbols)
         return symbols
 
@@ -61,7 +70,10 @@ class Signature:
     def only_shapes_differ(self, values: Sequence[Value]) -> bool:
         """Whether dtypes and ranks are as the engine wants them."""
         pairs = zip(values, self.inputs, strict=True)
-        return all(value.dtype == spec.dtype and len(value.shape) == len(spec.shape) for value, spec in pairs)
+        return all(
+            spec.type is None and value.dtype == spec.dtype and len(value.shape) == len(spec.shape)
+            for value, spec in pairs
+        )
 
     def _bind(self, values: Sequence[Value]) -> dict[str, int]:
         symbols: dict[str, int] = {}
@@ -80,6 +92,9 @@ class Signature:
 
 
 def _spec(entry: Mapping[str, Any]) -> TensorSpec:
+    if is_host(entry):
+        kinds = ("dtype", "shape", "sequence", "optional", "length")
+        return TensorSpec(entry["name"], entry.get("dtype", ""), (), {k: entry[k] for k in kinds if k in entry})
     return TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"]))
 
 

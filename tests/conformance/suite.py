@@ -125,7 +125,7 @@ def attempt(case: Case, **options: Any) -> Outcome:
             for inputs, wanted in case.data:
                 got = rep.run(inputs)
                 for output, a, b in zip(case.model.graph.output, got, wanted, strict=True):
-                    why = difference(case, np.asarray(a), b)
+                    why = difference(case, a, b)
                     if why:
                         return Outcome(case.name, case.op, "wrong", f"{output.name}: {why}")
     except InputError as e:
@@ -153,11 +153,18 @@ def schedule_ops(part: Any) -> Iterator[dict[str, Any]]:
             yield from schedule_ops(inner)
 
 
-def difference(case: Case, got: np.ndarray, wanted: Any) -> str:
-    """What is wrong with an output; "" if nothing."""
-    if not isinstance(wanted, np.ndarray | np.generic):
-        return f"a {type(wanted).__name__} is wanted"
-    want = np.asarray(wanted)
+def difference(case: Case, given: Any, wanted: Any) -> str:
+    """What is wrong with an output (a tensor, a list of them, or None); "" if nothing."""
+    if wanted is None or given is None:
+        return "" if given is wanted else f"it is {type(given).__name__}, not {type(wanted).__name__}"
+    if isinstance(wanted, list) or isinstance(given, list):
+        if not isinstance(wanted, list) or not isinstance(given, list):
+            return f"it is a {type(given).__name__}, not a {type(wanted).__name__}"
+        if len(given) != len(wanted):
+            return f"it holds {len(given)} values, not {len(wanted)}"
+        found = (difference(case, a, b) for a, b in zip(given, wanted, strict=True))
+        return next((f"item {i}: {why}" for i, why in enumerate(found) if why), "")
+    got, want = np.asarray(given), np.asarray(wanted)
     if got.shape != want.shape:
         return f"its shape is {got.shape}, not {want.shape}"
     if want.dtype.kind in "OUST":

@@ -17,7 +17,7 @@ from tcc.ir.module import module
 from tcc.ir.parser import parse
 from tcc.ir.parser_text import parse_dense, parse_domain, parse_expr, parse_map, parse_tensor_type
 from tcc.ir.printer import print_attr, print_op
-from tcc.ir.types import DTYPES, STRING, ScalarType, SequenceType, TensorType
+from tcc.ir.types import DTYPES, STRING, OptionalType, ScalarType, SequenceType, TensorType
 
 NAMES = ("i", "j", "n", "seq_len", "$0", "$1")
 RANGES = {"i": (0, 15), "j": (0, 6)}
@@ -130,7 +130,9 @@ values = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(), st.text(), maps,
         st.sampled_from(DTYPES), tensor_types(), st.sampled_from(DTYPES).map(ScalarType),
-        st.sampled_from(DTYPES).map(ScalarType).map(SequenceType), st.binary(min_size=32, max_size=32).map(
+        st.sampled_from(DTYPES).map(ScalarType).map(SequenceType),
+        st.builds(SequenceType, tensor_types(), st.none() | st.integers(0, 9)),
+        st.builds(OptionalType, tensor_types(), st.none() | st.just(0)), st.binary(min_size=32, max_size=32).map(
             lambda b: Resource(b.hex())), DIMS,
     ),
     lambda inner: st.lists(inner, max_size=3).map(tuple) | st.dictionaries(st.text(min_size=1), inner, max_size=3),

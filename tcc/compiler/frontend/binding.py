@@ -6,24 +6,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx
 
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir.expr import Dim, Sym
-from tcc.ir.types import TensorType
+from tcc.ir.types import ANY_EXTENT, OptionalType, ScalarType, SequenceType, TensorType, Type
 
-Shapes = Mapping[str, Sequence[int | None]]
+Shapes = Mapping[str, Any]
+"""Extents by input name, None where a dim stays free. Of a sequence: the shape of each of its tensors; of an optional:
+None where it is empty, else what its value takes."""
 
 
 @dataclass
 class Inputs:
     """Types of the model's inputs, in order, and the inputs that still have free dims."""
 
-    types: dict[str, TensorType] = field(default_factory=dict[str, TensorType])
+    types: dict[str, Type] = field(default_factory=dict[str, Type])
     free: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
     """Input name → its dims as text, `?` where one is free."""
+    items: dict[str, tuple[TensorType, ...]] = field(default_factory=dict[str, "tuple[TensorType, ...]"])
+    """Sequences of bound length: the types of their tensors."""
 
 
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -84,14 +89,19 @@ def declared_dims(info: onnx.ValueInfoProto) -> list[int | str | None] | None:
 def bind_inputs(model: onnx.ModelProto, shapes: Shapes | None, names: DimNames) -> Inputs:
     """Types of the inputs with the given shapes bound; InputError on an unknown input, wrong rank or contradiction."""
     infos = real_inputs(model)
-    given = {name: list(dims) for name, dims in (shapes or {}).items()}
-    _check_names(given, infos)
-    bound = _bound_params(given, infos)
+    everything = dict(shapes or {})
     result = Inputs()
+    tensors = [i for i in infos if i.type.HasField("tensor_type")]
+    held = {i.name for i in infos} - {i.name for i in tensors}
+    given = {name: list(dims) for name, dims in everything.items() if name not in held}
+    _check_names(given, infos)
+    bound = _bound_params(given, tensors)
     for info in infos:
-        if not info.type.HasField("tensor_type"):
-            kind = info.type.WhichOneof("value") or "no type"
-            raise InputError(f'the input "{info.name}" has {kind}, and tcc takes tensors as inputs')
+        if info.name in held:
+            result.types[info.name] = value_type(info.type, f'the input "{info.name}"')
+            if info.name in everything:
+                _bind_form(info.name, result.types[info.name], everything[info.name], result)
+            continue
         dtype = element_type(info.type.tensor_type.elem_type, f'the input "{info.name}"')
         declared = declared_dims(info)
         wanted = given.get(info.name)
@@ -113,6 +123,45 @@ def bind_inputs(model: onnx.ModelProto, shapes: Shapes | None, names: DimNames) 
         if not all(isinstance(d, int) for d in shape):
             result.free[info.name] = tuple(str(d) if isinstance(d, int) else "?" for d in shape)
     return result
+
+
+def value_type(proto: onnx.TypeProto, what: str) -> Type:
+    """The type of a value that is no plain tensor, or lies in one: extents that are not numbers are any extent.
+
+    InputError for maps and sparse tensors, which tcc does not have.
+    """
+    kind = proto.WhichOneof("value")
+    if kind == "sequence_type":
+        return SequenceType(value_type(proto.sequence_type.elem_type, what))
+    if kind == "optional_type":
+        return OptionalType(value_type(proto.optional_type.elem_type, what))
+    if kind != "tensor_type":
+        raise InputError(f"{what} is of the kind {kind or 'no type'}, and tcc takes tensors, sequences and optionals")
+    dtype = element_type(proto.tensor_type.elem_type, what)
+    if not proto.tensor_type.HasField("shape"):
+        return ScalarType(dtype)
+    dims = [d.dim_value if d.HasField("dim_value") else ANY_EXTENT for d in proto.tensor_type.shape.dim]
+    # Exporters and ONNX's own tests declare items of any rank as scalars.
+    return TensorType(tuple(dims), dtype) if dims else ScalarType(dtype)
+
+
+def _bind_form(name: str, t: Type, form: Any, into: Inputs) -> None:
+    """Bind a sequence to the shapes of its tensors, an optional to None or to what its value is bound to."""
+    if isinstance(t, OptionalType):
+        into.types[name] = OptionalType(t.element, 0) if form is None else t.element
+        if form is not None:
+            _bind_form(name, t.element, form, into)
+        return
+    try:
+        if isinstance(t, SequenceType):
+            element = t.element
+            assert isinstance(element, TensorType | ScalarType)
+            into.items[name] = tuple(TensorType(tuple(map(int, s)), element.dtype) for s in form)
+            into.types[name] = SequenceType(element, len(into.items[name]))
+        elif isinstance(t, TensorType | ScalarType):
+            into.types[name] = TensorType(tuple(map(int, form)), t.dtype)
+    except (TypeError, ValueError):
+        raise InputError(f'the shapes bind "{name}", which is {t}, to {form!r}') from None
 
 
 def _check_names(given: Mapping[str, Sequence[int | None]], infos: Sequence[onnx.ValueInfoProto]) -> None:

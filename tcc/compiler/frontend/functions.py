@@ -11,7 +11,7 @@ from onnx import defs
 
 from tcc.compiler.frontend.model import domain_of
 from tcc.ir.core import Value
-from tcc.ir.types import STRING, TensorType
+from tcc.ir.types import ANY_EXTENT, STRING, OptionalType, ScalarType, SequenceType, TensorType, Type
 
 
 class Functions:
@@ -73,10 +73,20 @@ def _parse(raw: object) -> onnx.FunctionProto | None:
 
 def type_proto(value: Value) -> onnx.TypeProto:
     """The ONNX type of a value; free dims become dim_params."""
-    t = value.type
-    assert isinstance(t, TensorType)
+    return _proto_of(value.type)
+
+
+def _proto_of(t: Type) -> onnx.TypeProto:
+    if isinstance(t, SequenceType):
+        return onnx.helper.make_sequence_type_proto(_proto_of(t.element))
+    if isinstance(t, OptionalType):
+        return onnx.helper.make_optional_type_proto(_proto_of(t.element))
+    assert isinstance(t, TensorType | ScalarType)
     code = onnx.TensorProto.STRING if t.dtype == STRING else onnx.helper.np_dtype_to_tensor_dtype(t.dtype.numpy)
-    return onnx.helper.make_tensor_type_proto(code, [d if isinstance(d, int) else str(d) for d in t.shape])
+    if isinstance(t, ScalarType):
+        return onnx.helper.make_tensor_type_proto(code, None)
+    shape = [None if d == ANY_EXTENT else d if isinstance(d, int) else str(d) for d in t.shape]
+    return onnx.helper.make_tensor_type_proto(code, shape)
 
 
 def bound_attributes(

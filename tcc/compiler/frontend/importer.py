@@ -18,6 +18,7 @@ from tcc.compiler.frontend.host import host_call, host_function
 from tcc.compiler.frontend.model import Model, Source, domain_of, opsets_of, read_model
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import handlers
+from tcc.compiler.frontend.sequence import StaticOptional, StaticSequence, host_values, hosted
 from tcc.compiler.frontend.survey import check_operators, in_order, node_name
 from tcc.compiler.frontend.tensors import sparse_to_array, to_array
 from tcc.errors import InputError, TccError
@@ -25,7 +26,7 @@ from tcc.ir import graph
 from tcc.ir.core import Value
 from tcc.ir.module import ModuleOp, module
 from tcc.ir.rewriter import Decisions
-from tcc.ir.types import TensorType
+from tcc.ir.types import OptionalType, SequenceType, Type
 
 
 @dataclass
@@ -90,18 +91,16 @@ def load_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions
     importer = GraphImporter(model, functions, Builder(main.block), names, decisions or Decisions())
     scope = Scope(model.opsets)
     try:
+        optional = {i.name for i in model.proto.graph.input if i.type.HasField("optional_type")}
         for name, arg in zip(inputs.types, main.block.args, strict=True):
-            scope.values[name] = arg
-        outputs = importer.graph(model.proto.graph, scope)
+            scope.values[name] = importer.argument(arg, inputs.items.get(name), name in optional)
+        outputs = [hosted(importer, v) for v in importer.graph(model.proto.graph, scope)]
     except TccError as e:
         # A message that says "bind" is about free dims: say which, and how.
         reason, way_out, _ = str(e).partition("; bind")
         if inputs.free and (way_out or "bound" in reason):
             raise InputError(f"{reason}; {how_to_bind(inputs.free)}") from None
         raise
-    for o, value in zip(model.proto.graph.output, outputs, strict=True):
-        if not isinstance(value.type, TensorType):
-            raise InputError(f'the output "{o.name}" is {value.type}, and tcc gives tensors')
     graph.finish(main, outputs, [o.name for o in model.proto.graph.output])
     in_file = importer.builder.finish(result)
     return Imported(result, model.path, in_file, inputs.free)
@@ -127,6 +126,19 @@ class GraphImporter:
             yield scope
         finally:
             self.scope = before
+
+    def argument(self, arg: Value, items: Sequence[Type] | None, optional: bool) -> Value:
+        """What an input of the model stands for: a sequence bound to a length is resolved, and so is an optional."""
+        t = arg.type
+        if isinstance(t, OptionalType):
+            return StaticOptional(None, t.element) if t.length == 0 else arg
+        value = arg
+        if isinstance(t, SequenceType) and items is not None:
+            reason = "the tensors of an input sequence of known length are taken from it"
+            with self.builder.at(arg.hint or ""):
+                found = host_values(self, "sequence_items", [arg], items, reason) if items else ()
+            value = StaticSequence(found, t.element)
+        return StaticOptional(value) if optional else value
 
     def graph(self, proto: onnx.GraphProto, scope: Scope) -> list[Value]:
         """Import a graph whose inputs are in the scope; the values of its outputs."""

@@ -9,7 +9,7 @@ from tcc.ir.core import Block, Region, Value
 from tcc.ir.declare import Operand, OptionalOperand, RegionField, Variadic, VariadicRegion, VariadicResult, register
 from tcc.ir.expr import Dim, Sym
 from tcc.ir.graph.base import GraphOp, dense, tensor_type
-from tcc.ir.types import BOOL, TensorType, Type
+from tcc.ir.types import BOOL, TensorType, Type, joined_element, on_host
 
 
 @register
@@ -46,6 +46,11 @@ def joined_type(op: GraphOp, index: int, first: Type, second: Type) -> Type:
     """The type of result `index`, which is one of two: an extent in which they differ is a symbol of its own."""
     if first == second:
         return first
+    if on_host(first) and not isinstance(first, TensorType):
+        either = joined_element(first, second)
+        if either is None:
+            raise op.fail(f"its branches give {first} and {second}")
+        return either
     if not isinstance(first, TensorType) or not isinstance(second, TensorType) or first.dtype != second.dtype:
         raise op.fail(f"its branches give {first} and {second}")
     if first.rank != second.rank:

@@ -10,7 +10,7 @@ from tcc.ir.core import Op, Value
 from tcc.ir.kernel import Assemble, Host, HostCall, If, LaunchOp, Return
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import TensorType
+from tcc.ir.types import TensorType, on_host
 from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.kernel.storage import Storage, is_planned, is_static, resolve, size_of
 
@@ -137,6 +137,8 @@ def _within(op: Op, root: Value) -> Op:
 def _place(
     v: Value, where: Storage, outputs: dict[Value, int], buffers: dict[Value, _Buffer], slots: dict[Value, int]
 ) -> tuple[str, int]:
+    if on_host(where.root.type):
+        return ("host", 0)
     if not is_static(where.root):
         return (f"pool{slots[where.root]}", where.offset)
     if where.root in outputs:
@@ -151,9 +153,9 @@ def _outputs(host: Host, storage: dict[Value, Storage]) -> dict[Value, int]:
     assert isinstance(returned, Return)
     for i, v in enumerate(returned.operands):
         where = storage[v]
-        assert isinstance(v.type, TensorType)
         if not is_static(v):
             continue
+        assert isinstance(v.type, TensorType)
         dense = v.type.strides is None and where.offset == 0 and size_of(v) == size_of(where.root)
         top = where.root.defining_op is not None and where.root.defining_op.parent is host.body.block
         if is_planned(where.root) and dense and top and where.root not in out:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tcc.ir.core import BlockArgument, Value
 from tcc.ir.kernel import Assemble, Constant, Host, Pack, ViewOp
-from tcc.ir.types import TensorType
+from tcc.ir.types import TensorType, on_host
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def _bytes(v: Value) -> int:
 
 
 def is_planned(root: Value) -> bool:
-    """Whether a root needs memory from the arena (inputs and constants have their own)."""
-    return not isinstance(root, BlockArgument) and not isinstance(root.defining_op, Constant | Pack)
+    """Whether a root needs memory on the device (inputs and constants have their own)."""
+    has_own = isinstance(root, BlockArgument) or isinstance(root.defining_op, Constant | Pack)
+    return not has_own and not on_host(root.type)
 
 
 def is_static(v: Value) -> bool:
-    """Whether all extents of a tensor are known."""
-    assert isinstance(v.type, TensorType)
-    return v.type.is_static
+    """Whether a value is a tensor on the device whose extents are all known."""
+    return isinstance(v.type, TensorType) and v.type.is_static and not on_host(v.type)
 
 
 def size_of(v: Value) -> int:

@@ -34,7 +34,7 @@ from tcc.ir.kernel import If as KernelIf
 from tcc.ir.kernel.symbols import close, substitute_attribute, substitute_type
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import STRING, TensorType, free_symbols
+from tcc.ir.types import TensorType, free_symbols, on_host
 from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.lower import attention, contraction, recurrence, reduction
 from tcc.passes.lower.group import LOWERINGS, Group
@@ -59,15 +59,13 @@ class LowerToKernel(Pass):
     def run(self, module: ModuleOp, rewriter: Rewriter, context: PassContext) -> None:
         function = main_function(module)
         for value, name in zip(function.block.args, function.arg_names, strict=True):
-            t = tensor_type(value)
-            if not t.is_static:
+            t = value.type
+            if isinstance(t, TensorType) and not t.is_static:
                 free = ", ".join(str(d) for d in t.shape if not isinstance(d, int))
                 example = "x".join(str(d) if isinstance(d, int) else "1" for d in t.shape)
                 raise InputError(
                     f"the input {name} has the free dims {free}; bind them, for example with --shape {name}={example}"
                 )
-            if t.dtype is STRING:
-                raise InputError(f"the input {name} holds strings, and engines hold numbers: compute on codes of them")
         _rename_symbols(function)
         _Lowering(module, function, rewriter).run()
 
@@ -246,13 +244,13 @@ class _Lowering:
 
 
 def _check_types(op: GraphOp) -> None:
-    """InputError for strings and sequences."""
+    """InputError for strings, sequences and optionals in what is no call on the host."""
+    if isinstance(op, Constant | If):
+        return
     where = f'{op.name} at "{", ".join(op.loc)}"'
     for v in (*op.results, *op.operands):
-        if not isinstance(v.type, TensorType):
-            raise InputError(f"{where} has a value of type {v.type}, and engines hold tensors only")
-        if v.type.dtype is STRING:
-            raise InputError(f"{where} works on strings, and engines hold numbers only")
+        if on_host(v.type) and op.name not in SPECS:
+            raise InputError(f"{where} works on {v.type}, which only functions called on the host take")
 
 
 def _placed(op: Concat) -> bool:

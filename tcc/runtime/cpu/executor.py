@@ -89,7 +89,8 @@ class CpuContext(ProgramContext):
         self.table_address = ctypes.addressof(self._table)
         self._functions = {name: executor.library.address(name) for name in executor.segments}
         schedule = data.schedule
-        self._only = self._functions[schedule[0]["name"]] if [op["op"] for op in schedule] == ["segment"] else None
+        plain = [op["op"] for op in schedule] == ["segment"] and not self.host_inputs
+        self._only = self._functions[schedule[0]["name"]] if plain else None
         self._fixed = evaluate(data.arena["bytes"], {}) if isinstance(data.arena["bytes"], int) else None
 
     def run(self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]) -> None:

@@ -77,7 +77,7 @@ class CudaExecutor(Executor):
             return array.accept(value, name, self.gpu, writable=True)
 
     def empty(self, dtype: str, shape: tuple[int, ...], inputs: Sequence[Value]) -> Value:
-        if any(value.device != "cpu" for value in inputs):
+        if any(value.device not in ("cpu", "host") for value in inputs):
             with self.gpu.active():
                 return DeviceArray(self.gpu, dtype, shape, self.gpu.stream()).value()
         host = np.empty(shape, numpy_dtype(dtype))
@@ -160,7 +160,12 @@ class CudaContext(ProgramContext):
 
     def _copy_free(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> bool:
         segments = all(op["op"] == "segment" for op in self.data.schedule)
-        return segments and self.executor.poison is None and all(map(self._in_place, (*inputs, *outputs)))
+        return (
+            segments
+            and not self.host_inputs
+            and self.executor.poison is None
+            and all(map(self._in_place, (*inputs, *outputs)))
+        )
 
     def _in_place(self, value: Value | None) -> bool:
         return value is not None and value.device != "cpu" and value.pointer % self._align == 0

@@ -266,6 +266,30 @@ def test_host_calls_between_segments(program):
     np.testing.assert_array_equal(engine(ramp(start=-500))["y"], 2 * (np.maximum(-ramp(start=-500), 0) + 1))
 
 
+def test_values_on_the_host(program):
+    p = program()
+    words = {"dtype": "str", "shape": [2]}
+    p.content.buffers += [{"space": "host", **words}, {"space": "host", "strings": ["!", "?"], **words}]
+    p.content.inputs.append({"name": "words", "buffer": 0, **words})
+    x, y, t = p.input("x", [N]), p.output("y", [N]), p.temp([N])
+    sequence = {"sequence": {"dtype": "f32", "shape": None}}
+    p.content.buffers += [{"space": "host", **words}, {"space": "host", **sequence}]
+    calls = (("string_concat", [0, 1], 5), ("sequence_construct", [t, x], 6))
+    p.segment(p.scale(t, x, 2, N))
+    for function, ins, out in calls:
+        p.content.schedule.append(
+            {"op": "host_call", "function": function, "inputs": ins, "outputs": [out], "attrs": {}, "loc": ["H"]}
+        )
+    p.segment(p.add(y, t, x, N))
+    p.content.outputs += [{"name": "both", "buffer": 5, **words}, {"name": "seq", "buffer": 6, **sequence}]
+    engine = p.engine()
+    for _ in range(2):
+        got = engine({"words": ["a", "b"], "x": ramp()})
+        assert got["both"].tolist() == ["a!", "b?"]
+        np.testing.assert_array_equal(got["y"], 3 * ramp())
+        np.testing.assert_array_equal(got["seq"], [2 * ramp(), ramp()])
+
+
 def test_symbolic_extents(program):
     p = program()
     x, y = p.input("x", ["n"]), p.output("y", ["n"])

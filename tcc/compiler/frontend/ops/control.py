@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import onnx
 
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import onnx_op
+from tcc.compiler.frontend.sequence import hosted, leaves, rebuilt, same_form
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.expr import Dim
-from tcc.ir.types import BOOL, I64, TensorType
+from tcc.ir.types import BOOL, I64, TensorType, Type, joined_element, on_host
 
 
 @onnx_op("If")
@@ -25,13 +24,21 @@ def conditional(n: Node) -> list[Value]:
         if known.size != 1:
             raise InputError(f"its condition has {known.size} elements, and one is needed")
         return n.importer.subgraph(n.attr("then_branch" if bool(known.reshape(-1)[0]) else "else_branch"), {})
-    regions: list[Region] = []
+    blocks: list[Block] = []
+    given: list[list[Value]] = []
     for name in ("then_branch", "else_branch"):
-        block = Block()
+        blocks.append(Block())
+        with n.builder.into(blocks[-1]):
+            given.append(n.importer.subgraph(n.attr(name), {}))
+    if len(given[0]) != len(given[1]):
+        raise InputError(f"its branches give {len(given[0])} and {len(given[1])} values")
+    # Sequences of one form in both branches stay resolved: each of their tensors is chosen alone.
+    alike = [same_form(a, b) for a, b in zip(*given, strict=True)]
+    regions: list[Region] = []
+    for block, values in zip(blocks, given, strict=True):
         with n.builder.into(block):
-            values = n.importer.subgraph(n.attr(name), {})
-        tensors_only(values)
-        block.append(graph.Yield(values))
+            flat = [x for v, same in zip(values, alike, strict=True) for x in _given(n, v, same)]
+        block.append(graph.Yield(flat))
         regions.append(Region(block))
     try:
         op = graph.If(condition, regions=regions, loc=n.builder.loc)
@@ -39,14 +46,12 @@ def conditional(n: Node) -> list[Value]:
         # Exporters guard squeezes so; with the dims bound the condition is known, and one branch remains.
         way_out = "; bind the dims that its condition depends on" if n.importer.names.used else ""
         raise InputError(f"{e}{way_out}") from e
-    return list(n.builder.block.append(op).results)
+    chosen: list[Value] = list(n.builder.block.append(op).results)
+    return [rebuilt(v, chosen) if same else chosen.pop(0) for v, same in zip(given[0], alike, strict=True)]
 
 
-def tensors_only(values: Sequence[Value]) -> None:
-    """InputError if one of a region's values is a sequence: sequences are resolved while importing, not at run time."""
-    for v in values:
-        if not isinstance(v.type, TensorType):
-            raise InputError(f"its body gives {v.type}, and tcc takes tensors from a body that runs conditionally")
+def _given(n: Node, value: Value, resolved: bool) -> list[Value]:
+    return leaves(value) if resolved else [hosted(n.importer, value)]
 
 
 _UNROLL_TRIPS = 128
@@ -110,15 +115,15 @@ def _undo(n: Node, mark: Op | None) -> None:
 
 def _region(n: Node, body: onnx.GraphProto, carried: list[Value]) -> list[Value]:
     trip, condition = n.optional(0), n.optional(1)
-    types = [n.type(v) for v in carried]
+    carried = [hosted(n.importer, v) for v in carried]
+    types = [v.type if on_host(v.type) and not isinstance(v.type, TensorType) else n.type(v) for v in carried]
     for _ in range(4):
         block = Block([graph.dense((), I64), graph.dense((), BOOL), *types])
         with n.builder.into(block):
             arguments = dict(zip((i.name for i in body.input), block.args, strict=True))
-            values = n.importer.subgraph(body, arguments)
-        tensors_only(values)
+            values = [hosted(n.importer, v) for v in n.importer.subgraph(body, arguments)]
         block.append(graph.Yield(values))
-        after = [n.type(v) for v in values[1 : 1 + len(carried)]]
+        after = [v.type for v in values[1 : 1 + len(carried)]]
         joined = [_joined(n, a, b) for a, b in zip(types, after, strict=True)]
         if joined == types:
             op = graph.Loop(trip, condition, carried, regions=[Region(block)], loc=n.builder.loc)
@@ -128,7 +133,12 @@ def _region(n: Node, body: onnx.GraphProto, carried: list[Value]) -> list[Value]
     raise InputError("the extents of its carried values do not settle")
 
 
-def _joined(n: Node, before: TensorType, after: TensorType) -> TensorType:
+def _joined(n: Node, before: Type, after: Type) -> Type:
+    if not isinstance(before, TensorType) or not isinstance(after, TensorType):
+        either = joined_element(before, after)
+        if either is None:
+            raise InputError(f"its body turns a carried {before} into {after}")
+        return either
     if before.dtype != after.dtype or before.rank != after.rank:
         raise InputError(f"its body turns a carried {before} into {after}")
     # A symbol made for this loop already stands for "any extent".

@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX sequences of known length, resolved while importing."""
+"""ONNX sequences: resolved while importing where length and positions are known, calls of the host elsewhere."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.ops.movement import slice_op
 from tcc.compiler.frontend.registry import onnx_op
-from tcc.compiler.frontend.sequence import StaticSequence, items_of
+from tcc.compiler.frontend.sequence import (
+    REASONS,
+    StaticSequence,
+    element_type_of,
+    fresh_item,
+    host_value,
+    hosted,
+    items_of,
+)
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
 from tcc.ir.expr import Dim
-from tcc.ir.types import F32, I64
+from tcc.ir.types import ANY_EXTENT, F32, I64, ScalarType, SequenceType, TensorType, Type
 
 
 def _position(n: Node, index: int, length: int, what: str = "position") -> int:
@@ -23,6 +33,23 @@ def _position(n: Node, index: int, length: int, what: str = "position") -> int:
     return at % length
 
 
+def _is_known(n: Node, index: int) -> bool:
+    """Whether an operand is absent or known."""
+    value = n.optional(index)
+    return value is None or n.known(value) is not None
+
+
+def _on_host(n: Node, function: str, result: Type, *operands: Value | None, **attributes: Any) -> Value:
+    given = [None if v is None else hosted(n.importer, v) for v in operands]
+    return host_value(n.importer, function, given, result, REASONS["sequence"], **attributes)
+
+
+def _element(value: Value) -> Type:
+    """The item type of a sequence."""
+    assert isinstance(value.type, SequenceType)
+    return value.type.element
+
+
 @onnx_op("SequenceConstruct")
 def sequence_construct(n: Node) -> Value:
     return StaticSequence(n.inputs)
@@ -31,45 +58,79 @@ def sequence_construct(n: Node) -> Value:
 @onnx_op("SequenceEmpty")
 def sequence_empty(n: Node) -> Value:
     dtype = element_type(n.attr("dtype"), "its element") if n.has("dtype") else F32
-    return StaticSequence((), graph.dense((), dtype))
+    return StaticSequence((), ScalarType(dtype))
 
 
 @onnx_op("SequenceLength")
 def sequence_length(n: Node) -> Value:
-    return n.constant(len(items_of(n.input(0))), I64)
+    items = items_of(n.input(0))
+    if items is not None:
+        return n.constant(len(items), I64)
+    return _on_host(n, "sequence_length", graph.dense((), I64), n.input(0))
 
 
 @onnx_op("SequenceAt")
 def sequence_at(n: Node) -> Value:
-    items = items_of(n.input(0))
-    return items[_position(n, 1, len(items))]
+    """The item; at a position that data decide among items of one type, a gather from all of them."""
+    sequence = n.input(0)
+    items = items_of(sequence)
+    if items is not None and _is_known(n, 1):
+        return items[_position(n, 1, len(items))]
+    if items and all(v.type == items[0].type and isinstance(v.type, TensorType) for v in items):
+        rows = [n.reshape(v, (1, *n.shape(v))) for v in items]
+        rows = rows if len(rows) == 1 else [n.op(graph.Concat, rows, axis=0)]
+        return n.op(graph.Gather, rows[0], n.reshape(n.input(1), ()), axis=0)
+    return _on_host(n, "sequence_at", fresh_item(n, _element(sequence)), sequence, n.input(1))
 
 
 @onnx_op("SequenceInsert")
 def sequence_insert(n: Node) -> Value:
-    items = list(items_of(n.input(0)))
+    sequence, item = n.input(0), n.input(1)
+    known = items_of(sequence)
+    if known is None or not _is_known(n, 2):
+        element = _element(sequence)
+        if known != ():
+            element = element_type_of([element, item.type])
+        return _on_host(n, "sequence_insert", SequenceType(element), sequence, item, n.optional(2))
+    items = list(known)
     at = _position(n, 2, len(items) + 1) if n.optional(2) is not None else len(items)
     # A negative position counts from the end of the sequence before the insertion.
     if n.optional(2) is not None and n.ints(2, "position")[0] < 0:
         at = _position(n, 2, len(items))
-    items.insert(at, n.input(1))
+    items.insert(at, item)
     return StaticSequence(items)
 
 
 @onnx_op("SequenceErase")
 def sequence_erase(n: Node) -> Value:
-    items = list(items_of(n.input(0)))
+    sequence = n.input(0)
+    known = items_of(sequence)
+    if known is None or not _is_known(n, 1):
+        return _on_host(n, "sequence_erase", SequenceType(_element(sequence)), sequence, n.optional(1))
+    items = list(known)
+    if not items:
+        raise InputError("its sequence is empty")
     del items[_position(n, 1, len(items)) if n.optional(1) is not None else -1]
-    return StaticSequence(items, n.input(0).type.element if not items else None)  # type: ignore[attr-defined]
+    return StaticSequence(items, _element(sequence))
 
 
 @onnx_op("ConcatFromSequence")
 def concat_from_sequence(n: Node) -> Value:
     """The items along an axis: an existing one, or with new_axis one of its own."""
-    items = list(items_of(n.input(0)))
+    known = items_of(n.input(0))
+    fresh = n.flag("new_axis")
+    if known is None:
+        item = fresh_item(n, _element(n.input(0)))
+        assert isinstance(item, TensorType)
+        shape: list[Dim] = list(item.shape)
+        axis = n.axis(n.attr("axis"), item.rank + int(fresh))
+        joined: Dim = n.importer.names.fresh(f"{n.loc}_joined")
+        shape[axis : axis if fresh else axis + 1] = [joined]
+        result = graph.dense(shape, item.dtype)
+        return _on_host(n, "concat_from_sequence", result, n.input(0), axis=axis, new_axis=int(fresh))
+    items = list(known)
     if not items:
         raise InputError("its sequence is empty")
-    fresh = n.flag("new_axis")
     rank = n.rank(items[0]) + int(fresh)
     axis = n.axis(n.attr("axis"), rank)
     if fresh:
@@ -85,12 +146,16 @@ def split_to_sequence(n: Node) -> Value:
     axis = n.axis(n.attr("axis", 0), len(shape))
     extent = shape[axis]
     split = n.optional(1)
+    keep = split is not None or n.flag("keepdims", True)
+    piece_shape: list[Dim] = [ANY_EXTENT if i == axis else d for i, d in enumerate(shape) if keep or i != axis]
     sizes: list[Dim]
+    if not _is_known(n, 1) or (not isinstance(extent, int) and (split is None or n.rank(split) == 0)):
+        element = SequenceType(graph.dense(piece_shape, n.dtype(x)))
+        return _on_host(n, "split_to_sequence", element, x, split, axis=axis, keepdims=int(keep))
     if split is not None and n.rank(split) > 0:
         sizes = n.dims(1, "split")
-    elif not isinstance(extent, int):
-        raise InputError(f"its axis has the free dim {extent}, which must be bound")
     else:
+        assert isinstance(extent, int)
         step = n.ints(1, "split")[0] if split is not None else 1
         if step < 1:
             raise InputError(f"its split is {step}")
@@ -100,22 +165,10 @@ def split_to_sequence(n: Node) -> Value:
     for size in sizes:
         starts: list[Dim] = [total if i == axis else 0 for i in range(len(shape))]
         piece = slice_op(n, x, starts, [size if i == axis else d for i, d in enumerate(shape)], [1] * len(shape))
-        if split is None and not n.flag("keepdims", True):
+        if not keep:
             piece = n.reshape(piece, [d for i, d in enumerate(shape) if i != axis])
         pieces.append(piece)
         total = total + size
     if isinstance(total, int) and isinstance(extent, int) and total != extent:
         raise InputError(f"its split {[str(s) for s in sizes]} does not cover {extent}")
-    return StaticSequence(pieces, graph.dense(shape, n.dtype(x)))
-
-
-@onnx_op("OptionalHasElement")
-def optional_has_element(n: Node) -> Value:
-    """Whether there is an operand at all: an optional that may be empty at run time is not imported."""
-    return n.constant(n.optional(0) is not None)
-
-
-@onnx_op("Optional", "OptionalGetElement")
-def optional_element(n: Node) -> Value:
-    """The value itself."""
-    return n.input(0)
+    return StaticSequence(pieces, graph.dense(piece_shape, n.dtype(x)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from tcc.ir.core import Op, Value
 from tcc.ir.graph import Constant, Host, If
-from tcc.ir.graph.base import GraphOp, tensor_type
+from tcc.ir.graph.base import GraphOp
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import TensorType
+from tcc.ir.types import TensorType, Type
 from tcc.passes.graph.canonicalize.table import PATTERNS, canonical
 from tcc.passes.graph.common import splat
 
@@ -20,7 +20,7 @@ def known_branch(op: If, rewriter: Rewriter) -> bool:
         return False
     block = (op.then if c else op.orelse).block
     values: list[Value] = list(block.terminator.operands)
-    if any(not tensor_type(v).is_static and v.type != r.type for v, r in zip(values, op.results, strict=True)):
+    if any(not _is_settled(v.type) and v.type != r.type for v, r in zip(values, op.results, strict=True)):
         return False
     for inner in block.ops:
         if inner is not block.terminator:
@@ -29,6 +29,11 @@ def known_branch(op: If, rewriter: Rewriter) -> bool:
     block.terminator.drop_operands()
     rewriter.replace(op, values)
     return True
+
+
+def _is_settled(t: Type) -> bool:
+    """Whether nothing of a type is left for the data to decide."""
+    return isinstance(t, TensorType) and t.is_static
 
 
 def refine(op: Op, rewriter: Rewriter) -> bool:

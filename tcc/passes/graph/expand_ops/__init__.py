@@ -35,6 +35,6 @@ class ExpandOps(Pass):
             # Inner blocks first: a loop is written out with its body expanded.
             for block in reversed(list(blocks(function))):
                 for op in block.ops:
-                    expansion = EXPANSIONS.get(op.name) or (strings.expand if strings.has_strings(op) else None)
+                    expansion = strings.expand if strings.has_strings(op) else EXPANSIONS.get(op.name)
                     if expansion is not None and isinstance(op, GraphOp):
                         expansion(op, rewriter)

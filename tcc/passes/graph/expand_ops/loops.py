@@ -8,7 +8,7 @@ from tcc.ir.core import Value
 from tcc.ir.graph import Constant, Loop, Reshape
 from tcc.ir.graph.base import tensor_type
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import BOOL, I64
+from tcc.ir.types import BOOL, I64, TensorType
 from tcc.passes.graph.common import content, splat
 from tcc.passes.graph.expand_ops.table import Before, expands
 
@@ -60,7 +60,7 @@ def _reason(op: Loop) -> str | None:
     stays = going is block.args[1] or (isinstance(going.defining_op, Constant) and splat(going) is True)
     if not stays:
         return "data decide when it ends"
-    if any(not tensor_type(v).is_static for v in block.terminator.operands[1:]):
+    if any(isinstance(v.type, TensorType) and not v.type.is_static for v in block.terminator.operands[1:]):
         return "its shapes are not known"
     if any(a.type != v.type for a, v in zip(block.args[2:], block.terminator.operands[1:], strict=False)):
         return "its carried values change shape"
