@@ -373,7 +373,8 @@ class _Engine:
         self.report.append(
             {"kind": "host-op", "message": f"{op.function} runs on the host: {op.reason}", "loc": list(op.loc)}
         )
-        dims = [d.name for r in op.results for d in _tensor(r).shape if isinstance(d, Sym)]
+        types = [r.type for r in op.results if isinstance(r.type, TensorType)]
+        dims = [d.name for t in types for d in t.shape if isinstance(d, Sym)]
         binds = [d for d in _unique(dims) if d not in self.bound]
         self.bound.update(binds)
         row: Json = {
