@@ -79,6 +79,11 @@ GRAPHS = {
     "layer norm": lambda k, x, y, i: _op(
         k, graph.RmsNorm(_op(k, graph.Reshape(x, shape=(8, P))), None, axis=1, epsilon=1e-3)
     ),
+    "running sum": lambda k, x, y, i: _op(k, graph.Cumsum(x, axis=0, exclusive=True)),
+    "first of columns": lambda k, x, y, i: _op(k, graph.TopK(x, k=3, axis=1)),
+    "scatter": lambda k, x, y, i: _op(
+        k, graph.ScatterNd(x, _op(k, graph.Reshape(i, shape=(P, 1))), x, reduction="add")
+    ),
     "extents": lambda k, x, y, i: _op(k, graph.Dims(values=(P, add(P, Q), 3))),
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ Array: TypeAlias = NDArray[Any]
 
 CATEGORIES = (
     "pointwise", "index", "contraction", "reduction", "rows", "pool", "resize", "batch_norm", "attention", "recurrence",
-    "constant", "control", "opaque",
+    "irregular", "constant", "control", "opaque",
 )  # fmt: skip
 
 NUMBER: Kind[int | float] = Kind("number", lambda v: isinstance(v, int | float) and not isinstance(v, bool))
@@ -32,7 +32,8 @@ class GraphOp(Op):
 
     `category` says how the compiler treats it: `pointwise` (one output element from the elements broadcast to it),
     `index` (moves elements), `contraction`, `reduction`, `rows` (reductions and maps along rows), `pool`, `resize`
-    (interpolates), `batch_norm`, `attention`, `recurrence`, `constant`, `control`, or `opaque` (none of these).
+    (interpolates), `batch_norm`, `attention`, `recurrence`, `irregular` (scans, orders, scatters: kernels of their
+    own), `constant`, `control`, or `opaque` (none of these).
     """
 
     category: ClassVar[str] = "opaque"

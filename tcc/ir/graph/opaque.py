@@ -29,6 +29,7 @@ from tcc.ir.types import I64, DType, Type
 class Cumulative(GraphOp):
     """Base of running totals along `axis`: without the element itself if `exclusive`, from the end if `reverse`."""
 
+    category = "irregular"
     x = Operand()
     axis = Attr(INT)
     exclusive = Attr(BOOLEAN, False)
@@ -68,6 +69,7 @@ class TopK(GraphOp):
     """The k largest (or smallest) along `axis` and their i64 indices; ties go to the lower index. ONNX TopK."""
 
     name = "graph.topk"
+    category = "irregular"
     x = Operand()
     k = Attr(INT)
     axis = Attr(INT)
@@ -93,6 +95,7 @@ class TopK(GraphOp):
 class Scatter(GraphOp):
     """Base of copies of x with `updates` written, or by `reduction` combined, at places that `indices` name."""
 
+    category = "irregular"
     x = Operand()
     indices = Operand()
     updates = Operand()

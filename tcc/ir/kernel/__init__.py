@@ -2,6 +2,7 @@
 """Dialect `kernel`: anchors over index domains, the functions that hold them, and the host function."""
 
 from tcc.ir.kernel.anchors import Anchor, Attention, Contraction, Conv, Map, MatMul, Pool, Reduce, Rows
+from tcc.ir.kernel.anchors_irregular import Scan, Scatter, TopK
 from tcc.ir.kernel.func import (
     Assemble,
     Constant,
@@ -39,6 +40,9 @@ __all__ = [
     "Reduce",
     "Return",
     "Rows",
+    "Scan",
+    "Scatter",
+    "TopK",
     "ViewOp",
     "Yield",
 ]

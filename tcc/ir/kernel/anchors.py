@@ -51,11 +51,16 @@ class Anchor(Op):
         raise NotImplementedError
 
     @property
+    def own_names(self) -> frozenset[str]:
+        """The names of dims, which hide symbols of the same name."""
+        return frozenset(self.domain.names)
+
+    @property
     def free_names(self) -> frozenset[str]:
         """What domain, maps and regions mention that is neither a dim nor a `$i`: symbols of the kernel."""
         found = {s for access in (*self.maps, *self.out_maps) for s in access.symbols if not s.startswith("$")}
         found |= {op.attrs["dim"] for r in self.regions for op in r.block.ops if op.name == "kernel.index"}
-        found -= set(self.domain.names)
+        found -= self.own_names
         return frozenset(found.union(*(symbols(e) for _, e in (*self.domain.parallel, *self.domain.reduce))))
 
     def map_of(self, value_index: int) -> IndexMap:
@@ -85,7 +90,7 @@ class Anchor(Op):
                 raise IRError(f"{self.name}: the map {access.text()} mentions {', '.join(sorted(unknown))}")
         for access in self.out_maps:
             unknown = access.symbols & (frozenset(names) - frozenset(self.domain.parallel_names))
-            unknown = (unknown - frozenset(self._written_dims())) | {s for s in access.symbols if s.startswith("$")}
+            unknown = (unknown | {s for s in access.symbols if s.startswith("$")}) - frozenset(self._written_dims())
             if unknown:
                 raise IRError(f"{self.name}: the out_map {access.text()} mentions {', '.join(sorted(unknown))}")
         for region, values, _ in self.operand_groups():
@@ -98,6 +103,7 @@ class Anchor(Op):
                 )
 
     def _written_dims(self) -> tuple[str, ...]:
+        """What out_maps may mention besides parallel dims and symbols."""
         return ()
 
     def index_of(self, value: Value, start: int = 0) -> int:

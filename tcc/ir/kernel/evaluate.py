@@ -17,7 +17,9 @@ from tcc.ir.attributes import IndexMap
 from tcc.ir.core import Value
 from tcc.ir.expr import evaluate as eval_expr
 from tcc.ir.kernel.anchors import Anchor, Attention, Contraction, Map, Reduce, Rows
+from tcc.ir.kernel.anchors_irregular import Scan, Scatter, TopK
 from tcc.ir.kernel.approx import Approx, apply, rounding, run_region, ulp
+from tcc.ir.kernel.evaluate_irregular import scan, scatter, topk
 from tcc.ir.kernel.evaluate_recurrence import recurrence
 from tcc.ir.kernel.func import Func
 from tcc.ir.kernel.recurrence import Recurrence
@@ -98,9 +100,11 @@ class _Anchor:
         domain = op.domain
         self.extents = {n: domain.int_extent(n) for n in domain.names}
         total = int(np.prod([self.extents[n] for n in domain.parallel_names], dtype=np.int64))
-        self.reduce_size = int(np.prod([self.extents[n] for n in domain.reduce_names], dtype=np.int64))
+        # The ranks of a top-k are no points to gather.
+        self.reduce = ("s",) if isinstance(op, TopK) else domain.reduce_names
+        self.reduce_size = int(np.prod([self.extents[n] for n in self.reduce], dtype=np.int64))
         if points is not None:
-            width = self.reduce_size if isinstance(op, Rows) else 1
+            width = self.reduce_size if isinstance(op, Rows | Scan | TopK) else 1
             points = max(8, points // max(1, width))
         self.points = points
         self.seed = seed
@@ -113,7 +117,7 @@ class _Anchor:
         """Take these parallel points: flat arrays of equal length by dim."""
         self.count = len(next(iter(parallel.values()))) if parallel else 1
         self.index: dict[str, Array] = {n: a.reshape(-1, 1) for n, a in parallel.items()}
-        reduce = spread_dims(self.extents, self.op.domain.reduce_names, None, 0)
+        reduce = spread_dims(self.extents, self.reduce, None, 0)
         self.index |= {n: a.reshape(1, -1) for n, a in reduce.items()}
 
     def load(self, i: int, index: dict[str, Array] | None = None) -> Approx:
@@ -159,6 +163,12 @@ class _Anchor:
                 acc = contract(a, b, (self.count, self.reduce_size), op.acc, "tf32" in op.allow)
             extra = self.loads(op.extra, len(op.lhs) + len(op.rhs))
             return self.finish(run_region(op.epilogue, [acc, *extra], self.index))
+        if isinstance(op, Scan):
+            return self.finish(scan(self, op))
+        if isinstance(op, TopK):
+            return self.finish(topk(self, op))
+        if isinstance(op, Scatter):
+            return self.scattered(op)
         if isinstance(op, Rows):
             ins = self.loads(op.ins, 0)
             stages: list[Approx] = []
@@ -179,6 +189,18 @@ class _Anchor:
             error = np.zeros(value.exact.shape) if value.error is None else value.error
             out.append(Expected(where, value.exact, error + ulp(value.exact, r.type.dtype), r.type.dtype))
         return out
+
+    def scattered(self, op: Scatter) -> list[Expected]:
+        """The whole result: any update may go anywhere."""
+        every = {n: a.reshape(-1, 1) for n, a in spread_dims(self.extents, op.domain.parallel_names, None, 0).items()}
+        reduced = spread_dims(self.extents, op.domain.reduce_names, None, 0)
+        value, index = scatter(self, op, every | {n: a.reshape(1, -1) for n, a in reduced.items()})
+        dtype = op.outs[0].type
+        assert isinstance(dtype, TensorType) and value.error is not None
+        allowance = value.error.ravel()
+        if dtype.dtype.is_float:
+            allowance = allowance + ulp(value.exact.ravel(), dtype.dtype)
+        return [Expected(tuple(i.ravel() for i in index), value.exact.ravel(), allowance, dtype.dtype)]
 
     def finish(self, values: Sequence[Approx]) -> list[Expected]:
         out: list[Expected] = []

@@ -69,7 +69,7 @@ def used_symbols(func: Func) -> tuple[str, ...]:
         see_type(arg.type)
     for op in func.body.block.ops:
         if isinstance(op, Anchor):
-            own = op.domain.names
+            own = tuple(op.own_names)
             for _, e in (*op.domain.parallel, *op.domain.reduce):
                 see(e)
             for access in (*op.maps, *op.out_maps):
@@ -119,9 +119,11 @@ def _replace(func: Func, env: Mapping[str, Dim]) -> None:
             retype(r)
         if not isinstance(op, Anchor):
             continue
-        own = op.domain.names
+        own = op.own_names
         inner_env = {s: e for s, e in env.items() if s not in own}
-        op.attrs["domain"] = substitute_attribute(op.domain, env)
+        for key, value in list(op.attrs.items()):
+            if isinstance(value, Domain):
+                op.attrs[key] = substitute_attribute(value, env)
         op.attrs["maps"] = tuple(m.substitute(inner_env) for m in op.maps)
         op.attrs["out_maps"] = tuple(m.substitute(inner_env) for m in op.out_maps)
         for inner in list(op.walk()):

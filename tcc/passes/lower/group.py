@@ -132,12 +132,13 @@ class Group:
         anchor = block.append(build(fields, tuple(maps), tuple(out_maps), types))
         anchor.loc = self.fused.loc
         block.append(Return(list(anchor.results)))
-        const = tuple(_is_constant(v) for v in operands)
+        const = tuple(is_constant(v) for v in operands)
         func = Func(regions=[Region(block)], result_types=[], sym_name="", const=const)
         return Made(func, operands)
 
 
-def _is_constant(v: Value) -> bool:
+def is_constant(v: Value) -> bool:
+    """Whether a value is a constant of the model."""
     return isinstance(v.defining_op, Constant)
 
 

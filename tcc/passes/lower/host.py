@@ -49,10 +49,5 @@ def _max_pool(op: GraphOp) -> HostCallSpec:
 SPECS: dict[str, Callable[[GraphOp], HostCallSpec]] = {
     "graph.host": _host,
     "graph.arg_reduce": _arg,
-    "graph.cumsum": lambda op: HostCallSpec("cum_sum", _NO_KERNEL, _attrs(op, "axis", "exclusive", "reverse")),
-    "graph.cumprod": lambda op: HostCallSpec("cum_prod", _NO_KERNEL, _attrs(op, "axis", "exclusive", "reverse")),
-    "graph.topk": lambda op: HostCallSpec("top_k", _NO_KERNEL, _attrs(op, "k", "axis", "largest", "sorted")),
-    "graph.scatter_elements": lambda op: HostCallSpec("scatter_elements", _NO_KERNEL, _attrs(op, "axis", "reduction")),
-    "graph.scatter_nd": lambda op: HostCallSpec("scatter_nd", _NO_KERNEL, _attrs(op, "reduction")),
     "graph.max_pool_indices": _max_pool,
 }

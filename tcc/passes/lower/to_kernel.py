@@ -36,11 +36,11 @@ from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, free_symbols, on_host
 from tcc.passes.base import Pass, PassContext, register_pass
-from tcc.passes.lower import attention, contraction, recurrence, reduction
+from tcc.passes.lower import attention, contraction, irregular, recurrence, reduction
 from tcc.passes.lower.group import LOWERINGS, Group
 from tcc.passes.lower.host import SPECS
 
-assert attention and contraction and recurrence and reduction  # they fill LOWERINGS
+assert attention and contraction and irregular and recurrence and reduction  # they fill LOWERINGS
 
 
 @register_pass

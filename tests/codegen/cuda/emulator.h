@@ -122,10 +122,18 @@ template <class T> T __shfl_down_sync(unsigned, T v, int d, int width = 32) {
   return emulator::exchange(v, at < width ? lane + d : lane);
 }
 
+template <class T> T __shfl_up_sync(unsigned, T v, int d, int width = 32) {
+  const int lane = emulator::current & 31, at = (lane & (width - 1)) - d;
+  return emulator::exchange(v, at >= 0 ? lane - d : lane);
+}
+inline unsigned atomicAdd(unsigned* at, unsigned v) { const unsigned old = *at; *at += v; return old; }
+inline unsigned atomicMax(unsigned* at, unsigned v) { const unsigned old = *at; if (v > old) *at = v; return old; }
+
 template <class T> T __ldg(const T* p) { return *p; }
 inline float __int_as_float(int v) { float f; memcpy(&f, &v, 4); return f; }
 inline int __float_as_int(float v) { int f; memcpy(&f, &v, 4); return f; }
 inline double __longlong_as_double(long long v) { double f; memcpy(&f, &v, 8); return f; }
+inline long long __double_as_longlong(double v) { long long f; memcpy(&f, &v, 8); return f; }
 inline float __fdividef(float a, float b) { return a / b; }
 inline int __float2int_rn(float v) { return static_cast<int>(rintf(v)); }
 inline float rsqrtf(float v) { return 1.0f / sqrtf(v); }

@@ -12,11 +12,12 @@ from tcc.codegen.cuda.emit import Unit, codec, literal, register
 from tcc.codegen.cuda.emit.combine import identity, step
 from tcc.codegen.cuda.emit.scalar import used_arguments
 from tcc.codegen.cuda.templates.common import flops, free_extent, memory_seconds, parallel_size
+from tcc.codegen.cuda.templates.irregular import emit_scan, emit_scatter, emit_topk
 from tcc.codegen.cuda.templates.recurrence import emit_block
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, entry_name, template
 from tcc.ir.core import Region, Value
 from tcc.ir.expr import ceildiv
-from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows
+from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows, Scan, Scatter, TopK
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 from tcc.ir.types import STRING
@@ -49,12 +50,17 @@ class Naive(Template):
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         anchor = problem.anchor
-        flat, entry = "fp", entry_name(problem, self.name, config)
+        flat, entry, threads = "fp", entry_name(problem, self.name, config), config["threads"]
         if isinstance(anchor, Recurrence):
-            return emit_block(problem, target, entry, config["threads"], rows=1, packed=False)
+            return emit_block(problem, target, entry, threads, rows=1, packed=False)
+        if isinstance(anchor, Scan):
+            return emit_scan(problem, target, entry, threads, block=False, items=1)
+        if isinstance(anchor, TopK):
+            return emit_topk(problem, target, entry, threads, mode=0)
+        if isinstance(anchor, Scatter):
+            return emit_scatter(problem, target, entry, threads, winners=False)
         unit = Unit(problem, target, entry, {flat: anchor.domain.parallel_names})
         unit.add(_Point(unit, flat).text())
-        threads = config["threads"]
         unit.define(THREADS=threads, Coordinate=unit.coordinate_type(flat))
         unit.macro(POINTS=unit.size(flat))
         grid = ceildiv(unit.sizes[flat], threads)

@@ -33,10 +33,11 @@ from tcc.codegen.llvm.emit import (
 )
 from tcc.codegen.llvm.emit.elementary import exp_nonpositive
 from tcc.codegen.llvm.emit.trigonometry import by_lane
+from tcc.codegen.llvm.templates.naive_irregular import scan_row, scatter, topk_row
 from tcc.codegen.llvm.templates.recurrence_write import Steps
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, template
 from tcc.ir.expr import ceildiv, product
-from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows
+from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows, Scan, Scatter, TopK
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 from tcc.ir.types import DType
@@ -51,7 +52,7 @@ class Naive(Template):
 
     name = "llvm.naive"
     kind = "cpu"
-    matches = (Map, Reduce, Contraction, Rows, Attention, Recurrence)
+    matches = (Map, Reduce, Contraction, Rows, Attention, Recurrence, Scan, TopK, Scatter)
     space = Space(chunk=[16, 64, 256, 1024, 4096])
 
     def accepts(self, problem: Func, target: Target) -> str | None:
@@ -74,11 +75,14 @@ class Naive(Template):
         anchor = e.anchor
         if isinstance(anchor, Recurrence):
             return _recurrence(e)
+        if isinstance(anchor, Scatter):
+            scatter(e, config["chunk"])
+            return e.emitted(instruction="scalar")
         domain = anchor.domain
         names = list(domain.parallel_names)
         if isinstance(anchor, Attention) and isinstance(domain.extent("d"), int):
             names.remove("d")
-        chunk = config["chunk"] if not isinstance(anchor, Rows | Attention) else 1
+        chunk = config["chunk"] if not isinstance(anchor, Rows | Attention | Scan | TopK) else 1
         total = product(domain.extent(n) for n in names)
         with e.launch(ceildiv(total, chunk)) as body:
             size = sizes(e, problem, body.symbols)
@@ -252,4 +256,6 @@ _POINT: dict[type[Anchor], Callable[[KernelEmitter, Body, Point, dict[str, Int]]
     Contraction: _contraction,
     Rows: _rows,
     Attention: _attention,
+    Scan: scan_row,
+    TopK: topk_row,
 }

@@ -24,8 +24,8 @@ class ExpandOps(Pass):
 
     before: `%y = graph.resize(%x) {mode = "linear", ...}`; after: per axis, the sum of `graph.gather`s of x at constant
     positions times constant weights. Likewise batch normalisation (a multiplication and an addition), nearest resizes,
-    pads other than by a value, Lp pools, positions of extremes, short running sums, loops of known trips, and dims that
-    are numbers. An op that stays for the host gets a remark.
+    pads other than by a value, Lp pools, positions of extremes, loops of known trips, and dims that are numbers. An op
+    that stays for the host gets a remark.
     """
 
     name: ClassVar[str] = "expand-ops"

@@ -34,6 +34,8 @@ _CALLS: dict[str, Callable[[Any], Call]] = {
     "graph.slice": lambda op: ("slice", {"starts": op.starts, "ends": _ends(op), "steps": op.steps}),
     "graph.gather": lambda op: ("gather", {"axis": op.axis}),
     "graph.gather_elements": lambda op: ("gather_elements", {"axis": op.axis}),
+    "graph.scatter_elements": lambda op: ("scatter_elements", {"axis": op.axis}),
+    "graph.scatter_nd": lambda op: ("scatter_nd", {}),
     "graph.gather_nd": lambda op: ("gather_nd", {"batch_dims": op.batch_dims}),
 }
 

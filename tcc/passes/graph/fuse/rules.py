@@ -42,7 +42,7 @@ CONTRACTIONS = ("graph.matmul", "graph.conv", "graph.conv_transpose")
 
 def is_anchor(op: Op) -> bool:
     """Whether an op becomes an anchor of its own."""
-    return op.name in LOWERINGS and op.name != ""
+    return op.name in LOWERINGS and op.name != "" and not (isinstance(op, GraphOp) and op.category == "irregular")
 
 
 def is_pointwise(op: Op) -> bool:
