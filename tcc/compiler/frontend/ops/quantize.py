@@ -93,10 +93,8 @@ def dequantize_linear(n: Node) -> Value:
     return n.cast(n.op(graph.Mul, n.cast(centre, wide), factor), target)
 
 
-@onnx_op("DynamicQuantizeLinear")
-def dynamic_quantize_linear(n: Node) -> list[Value]:
+def dynamic_quantized(n: Node, x: Value) -> tuple[Value, Value, Value]:
     """x in u8 with the scale and zero point of its own range, 0 included."""
-    x = n.input(0)
     axes = tuple(range(n.rank(x)))
 
     def extreme(kind: str, cls: type[graph.Binary]) -> Value:
@@ -110,7 +108,12 @@ def dynamic_quantize_linear(n: Node) -> list[Value]:
     start = n.op(graph.Clip, n.op(graph.Div, n.op(graph.Neg, low), divisor), lo=0.0, hi=255.0)
     zero = n.op(graph.Round, start)
     y = saturate(n, n.op(graph.Round, n.op(graph.Div, x, divisor)), zero, U8)
-    return [y, scale, n.cast(zero, U8)]
+    return y, scale, n.cast(zero, U8)
+
+
+@onnx_op("DynamicQuantizeLinear")
+def dynamic_quantize_linear(n: Node) -> list[Value]:
+    return list(dynamic_quantized(n, n.input(0)))
 
 
 def _centred(n: Node, x: Value, zero: Value | None) -> Value:
@@ -193,7 +196,12 @@ def conv_integer(n: Node) -> Value:
 
 @onnx_op("QLinearConv")
 def qlinear_conv(n: Node) -> Value:
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (n.input(i) for i in range(8))
+    return convolve_integers(n, n.input(0))
+
+
+def convolve_integers(n: Node, x: Value) -> Value:
+    """QLinearConv of x [n, c, …], which is the node's first operand or a rearrangement of it."""
+    x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (n.input(i) for i in range(1, 8))
     bias = n.optional(8)
     total = _integer_conv(n, x, x_zero, w, w_zero)
     rank = n.rank(x)
