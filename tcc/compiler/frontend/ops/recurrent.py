@@ -72,7 +72,7 @@ def _recurrent(n: Node, kind: Kind) -> Sequence[Value | None]:
     known = n.known(lengths)
     if known is not None and bool((known == steps).all()):
         lengths = None
-    functions = _activations(n, kind, count)
+    functions = activations(n, kind, count)
     rows: list[Value] = []
     finals: list[list[Value]] = []
     for d in range(count):
@@ -124,7 +124,7 @@ def _projected(
     return n.reshape(products, (*n.shape(x)[:2], count * size)), inner
 
 
-def _activations(n: Node, kind: Kind, count: int) -> list[dict[str, Any]]:
+def activations(n: Node, kind: Kind, count: int) -> list[dict[str, Any]]:
     """The attributes that name each direction's activations; alphas and betas go in order to those that take them."""
     each = len(kind.activations)
     names = [str(a).lower() for a in n.attr("activations", [])] or [*kind.activations] * count
