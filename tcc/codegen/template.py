@@ -97,7 +97,8 @@ Param = BufferParam | ScalarParam | TensorMapParam
 class Launch:
     """One kernel launch as plain data. CUDA: grid, block, cluster, shared bytes. CPU: `tasks`, which workers share.
 
-    Every block of a `pdl` launch executes griddepcontrol.wait and touches only constants before it.
+    `waves` (CPU): the tasks are done in so many equal waves, in order; no task of a wave begins before all of the wave
+    before are done. Every block of a `pdl` launch executes griddepcontrol.wait and touches only constants before it.
     """
 
     entry: str
@@ -109,6 +110,7 @@ class Launch:
     cluster: tuple[int, int, int] | None = None
     shared: int = 0
     tasks: Dim = 1
+    waves: int = 1
     pdl: bool = False
     cooperative: bool = False
 

@@ -443,6 +443,8 @@ def launch_row(kernel: str, launch: Launch, operands: Sequence[int], target: Tar
     row["tasks"] = to_json(launch.tasks)
     if launch.tasks == 1:
         row["serial"] = True
+    if launch.waves > 1:
+        row["waves"] = launch.waves
     return row
 
 

@@ -128,6 +128,9 @@ class _Checker:
             raise ValueError(f"{what} launches the kernel {op['kernel']}, which the engine does not hold")
         for index in op["writes"]:
             self._writable(index, what)
+        waves = op.get("waves", 1)
+        if waves < 1 or (isinstance(op.get("tasks"), int) and op["tasks"] % waves):
+            raise ValueError(f"{what} has {op['tasks']} tasks, which are not {waves} equal waves")
         known = {self._root(index) for index in (*op["reads"], *op["writes"])}
         for param in op["params"]:
             place = param.get("tensor_map", param)

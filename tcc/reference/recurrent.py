@@ -73,12 +73,14 @@ def _clipped(f: Activation, limit: float) -> Activation:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One direction's parameters, wide: R [g h, h], Rb [g h], P [3 h], activations."""
+    """One direction's parameters, wide: R [g h, h], Rb [g h], P [3 h], activations, and `out`: the last of them,
+    unclipped, for the cell state of an LSTM."""
 
     r: Array
     rb: Array
     p: Array
     f: list[Activation]
+    out: Activation
     hidden: int
 
 
@@ -139,6 +141,7 @@ def _recurrent(
     if len(chosen) != len(names) * count:
         raise ValueError(f"{len(chosen)} activations where {len(names) * count} are needed.")
     functions = _activations(chosen, activation_alpha, activation_beta, clip)
+    plain = _activations(chosen, activation_alpha, activation_beta, None)
     wide = widen(x)
     wide = wide.swapaxes(0, 1) if layout else wide
     batch = wide.shape[1]
@@ -153,7 +156,7 @@ def _recurrent(
     for d in range(count):
         wb, rb = np.split(bias[d], 2)
         f = functions[d * len(names) : (d + 1) * len(names)]
-        cell = _Cell(widen(r)[d], rb, peep[d], f, hidden)
+        cell = _Cell(widen(r)[d], rb, peep[d], f, plain[(d + 1) * len(names) - 1], hidden)
         products = wide.reshape(wide.shape[0] * batch, -1) @ widen(w)[d].T + wb
         products = products.reshape(wide.shape[0], batch, gates * hidden)
         y, final = _run(step, cell, products, lens, tuple(s[d] for s in starts), direction == "reverse" or d == 1)
@@ -273,14 +276,14 @@ def gru(
 def _lstm_step(input_forget: int) -> Step:
     def step(cell: _Cell, xw: Array, states: tuple[Array, ...]) -> tuple[Array, ...]:
         h, c = states
-        f, g, last = cell.f
+        f, g, _ = cell.f
         i, o, forget, candidate = np.split(xw + h @ cell.r.T + cell.rb, 4, axis=1)
         pi, po, pf = np.split(cell.p, 3)
         i = f(i + pi * c)
         forget = 1 - i if input_forget else f(forget + pf * c)
         c = forget * c + i * g(candidate)
         o = f(o + po * c)
-        return o * last(c), c
+        return o * cell.out(c), c
 
     return step
 
@@ -307,7 +310,8 @@ def lstm(
 ) -> tuple[Any, Any, Any]:
     """Long short-term memory, gates in the order i, o, f, c, peepholes i, o, f: (Y, Y_h, Y_c), shapes as in rnn.
 
-    input_forget couples the gates as f = 1 - i. ONNX LSTM.
+    input_forget couples the gates as f = 1 - i. clip bounds the gates before their activations, and not the cell state
+    before its own, as in ONNX Runtime. ONNX LSTM.
     """
     y, h, c = _recurrent(
         _lstm_step(input_forget),
@@ -360,14 +364,13 @@ def recurrence(
     if rb is not None:
         biases[-hidden:] = widen(rb)
     peep = np.zeros(3 * hidden, wide.dtype) if p is None else widen(p)
-    functions = [_activation(n.lower(), a, b) for n, a, b in zip(activations, alpha, beta, strict=True)]
-    if clip is not None:
-        functions = [_clipped(f, clip) for f in functions]
+    plain = [_activation(n.lower(), a, b) for n, a, b in zip(activations, alpha, beta, strict=True)]
+    functions = plain if clip is None else [_clipped(f, clip) for f in plain]
     step = {"lstm": _lstm_step, "gru": _gru_step, "rnn": lambda _: _rnn_step}[kind](int(variant))
     count = 2 if kind == "lstm" else 1
     states = [None] * count if not initial else list(initial)
     zero = np.zeros((wide.shape[1], hidden), wide.dtype)
     starts = tuple(zero if s is None else widen(s) for s in states)
-    cell = _Cell(widen(r), biases, peep, functions, hidden)
+    cell = _Cell(widen(r), biases, peep, functions, plain[-1], hidden)
     y, final = _run(step, cell, wide, None if lengths is None else np.asarray(lengths), starts, reverse)
     return tuple(narrow(v, dtype) for v in (y, *final))

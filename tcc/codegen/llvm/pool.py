@@ -213,7 +213,38 @@ define void @tcc_stop(ptr %team) {
   ret void
 }
 
-; A segment that times one launch. Its table: kernel, tasks, args, two i64 pairs (seconds, nanoseconds): start and end.
+; One launch of `waves` waves of `each` tasks: the share of one worker of every wave. All meet between two waves.
+define internal void @tcc_waves(ptr %kernel, ptr %args, i64 %each, i64 %waves, i64 %worker, i64 %workers, ptr %team) {
+entry:
+  %first.scaled = mul i64 %each, %worker
+  %first = udiv i64 %first.scaled, %workers
+  %after = add i64 %worker, 1
+  %last.scaled = mul i64 %each, %after
+  %last = udiv i64 %last.scaled, %workers
+  %some = icmp ult i64 %first, %last
+  br label %loop
+loop:
+  %wave = phi i64 [ 0, %entry ], [ %next, %more ]
+  br i1 %some, label %work, label %done
+work:
+  %start = mul i64 %wave, %each
+  %from = add i64 %start, %first
+  %to = add i64 %start, %last
+  call void %kernel(ptr %args, i64 %from, i64 %to)
+  br label %done
+done:
+  %next = add i64 %wave, 1
+  %again = icmp ult i64 %next, %waves
+  br i1 %again, label %more, label %leave
+more:
+  call void @tcc_barrier(ptr %team, i64 %workers)
+  br label %loop
+leave:
+  ret void
+}
+
+; A segment that times one launch. Its table: kernel, tasks, args, two i64 pairs (seconds, nanoseconds): start and end;
+; waves.
 define void @tcc_timed(ptr %table, i64 %worker, i64 %workers, ptr %team) {
 entry:
   %kernel = load ptr, ptr %table, align 8
@@ -223,24 +254,17 @@ entry:
   %args = load ptr, ptr %args.slot, align 8
   %start = getelementptr i8, ptr %table, i64 24
   %end = getelementptr i8, ptr %table, i64 40
-  %first.scaled = mul i64 %tasks, %worker
-  %first = udiv i64 %first.scaled, %workers
-  %after = add i64 %worker, 1
-  %last.scaled = mul i64 %tasks, %after
-  %last = udiv i64 %last.scaled, %workers
+  %waves.slot = getelementptr i8, ptr %table, i64 56
+  %waves = load i64, ptr %waves.slot, align 8
+  %each = udiv i64 %tasks, %waves
   %head = icmp eq i64 %worker, 0
   call void @tcc_barrier(ptr %team, i64 %workers)
-  br i1 %head, label %clock, label %check
+  br i1 %head, label %clock, label %work
 clock:
   %ignored0 = call i32 @clock_gettime(i32 1, ptr %start)
-  br label %check
-check:
-  %some = icmp ult i64 %first, %last
-  br i1 %some, label %work, label %meet
+  br label %work
 work:
-  call void %kernel(ptr %args, i64 %first, i64 %last)
-  br label %meet
-meet:
+  call void @tcc_waves(ptr %kernel, ptr %args, i64 %each, i64 %waves, i64 %worker, i64 %workers, ptr %team)
   call void @tcc_barrier(ptr %team, i64 %workers)
   br i1 %head, label %stop, label %done
 stop:

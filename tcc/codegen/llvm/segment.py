@@ -322,6 +322,12 @@ class _Segment:
         if op.get("serial"):
             self._guarded("%head", [f'  call void @"{entry}"(ptr %args, i64 0, i64 {tasks})'])
             return
+        waves = op.get("waves", 1)
+        if waves > 1:
+            each = self._new(f"udiv i64 {tasks}, {waves}")
+            team = "i64 %worker, i64 %workers, ptr %team"
+            self.lines.append(f'  call void @tcc_waves(ptr @"{entry}", ptr %args, i64 {each}, i64 {waves}, {team})')
+            return
         first, last = self._share(tasks)
         some = self._new(f"icmp ult i64 {first}, {last}")
         self._guarded(some, [f'  call void @"{entry}"(ptr %args, i64 {first}, i64 {last})'])

@@ -36,8 +36,8 @@ class Recurrence(GraphOp):
     x [t, b, g·h] holds, for each of the g gates in ONNX's order, the products of the input with W and all biases; r
     [g·h, h] multiplies the state of the step before. `h` [b, h] is the state before the first step (zeros without);
     `lengths` [b] (i32 or i64) the steps of each sequence: beyond them y is 0 and the states stay. `reverse` goes from
-    the last step to the first. `activations` are in lower case, `alpha` and `beta` have an entry for each; the inputs
-    of all are clipped to ±`clip`. → y [t, b, h] and the final states [b, h].
+    the last step to the first. `activations` are in lower case, `alpha` and `beta` have an entry for each; what
+    the gates give to theirs is clipped to ±`clip`. → y [t, b, h] and the final states [b, h].
     """
 
     category = "recurrence"

@@ -79,9 +79,9 @@ class _Layer:
         """What x holds for gate i."""
         return self.read(s, self.op.x, (self.t, Sym("b"), add(mul(self.hidden, i), Sym("h"))))
 
-    def act(self, s: Scalarizer, i: int, x: Value) -> Value:
+    def act(self, s: Scalarizer, i: int, x: Value, clipped: bool = True) -> Value:
         op, clip = self.op, cast("float | None", self.op.clip)
-        if clip is not None:
+        if clip is not None and clipped:
             x = s.s.min(s.s.max(x, s.s.like(-clip, x)), s.s.like(clip, x))
         return _ACTIVATIONS[op.activations[i]](s.s, x, op.alpha[i], op.beta[i])
 
@@ -159,7 +159,7 @@ def lower_lstm(group: Group) -> Made:
         f = s.s.sub(s.s.like(1, i), i) if op.input_forget else layer.act(s, 0, layer.peep(s, f, 2, c))
         cell = s.s.add(s.s.mul(f, c), s.s.mul(i, layer.act(s, 1, g)))
         o = layer.act(s, 0, layer.peep(s, o, 1, cell))
-        return [layer.last(s, [h, c], [s.s.mul(o, layer.act(s, 2, cell)), cell])]
+        return [layer.last(s, [h, c], [s.s.mul(o, layer.act(s, 2, cell, clipped=False)), cell])]
 
     return layer.made((4,), stages, 2)
 

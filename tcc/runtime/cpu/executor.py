@@ -194,7 +194,7 @@ class CpuContext(ProgramContext):
         tasks = evaluate(op["tasks"], self.symbols)
         library = self.executor.library
         kernel = library.address(self.data.kernels[op["kernel"]]["entry"])
-        table = (ctypes.c_int64 * 7)(kernel, tasks, ctypes.addressof(args))
+        table = (ctypes.c_int64 * 8)(kernel, tasks, ctypes.addressof(args), 0, 0, 0, 0, op.get("waves", 1))
         self.executor.runner.run(library.address("tcc_timed"), ctypes.addressof(table))
         seconds = (table[5] - table[3]) + (table[6] - table[4]) * 1e-9
         return LaunchTime(op["kernel"], "launch", seconds, loc, segment)

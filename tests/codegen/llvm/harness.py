@@ -76,22 +76,26 @@ class Loaded:
             for w in self.emitted.workspaces
         ]
 
-    def bind(self, buffers: Sequence[int], symbols: Mapping[str, int]) -> list[tuple[Any, Any, int]]:
-        """(function, argument slots, tasks) of each launch, for buffers at these addresses."""
-        out: list[tuple[Any, Any, int]] = []
+    def bind(self, buffers: Sequence[int], symbols: Mapping[str, int]) -> list[tuple[Any, Any, int, int]]:
+        """(function, argument slots, tasks, waves) of each launch, for buffers at these addresses."""
+        out: list[tuple[Any, Any, int, int]] = []
         launches = [launch.bound(symbols) for launch in self.emitted.launches]
         for launch, function in zip(launches, self.functions, strict=True):
             slots = [p.value if isinstance(p, ScalarParam) else buffers[p.buffer] + p.offset for p in launch.params]  # pyright: ignore
-            out.append((function, (ctypes.c_int64 * max(1, len(slots)))(*slots), int(launch.tasks)))  # pyright: ignore
+            bound = (ctypes.c_int64 * max(1, len(slots)))(*slots)
+            out.append((function, bound, int(launch.tasks), launch.waves))  # pyright: ignore
         return out
 
     def run(self, buffers: Sequence[int], workers: int = 1, symbols: Mapping[str, int] | None = None) -> None:
-        """Every launch, its tasks in as many parts as there are workers, last part first."""
-        for function, slots, tasks in self.bind(buffers, symbols or {}):
-            bounds = [tasks * w // workers for w in range(workers + 1)]
-            for first, last in reversed(list(itertools.pairwise(bounds))):
-                if first < last:
-                    function(slots, first, last)
+        """Every launch, the tasks of each wave in as many parts as there are workers, last part first."""
+        for function, slots, tasks, waves in self.bind(buffers, symbols or {}):
+            each, rest = divmod(tasks, waves)
+            assert rest == 0, "waves are equal"
+            bounds = [each * w // workers for w in range(workers + 1)]
+            for wave in range(waves):
+                for first, last in reversed(list(itertools.pairwise(bounds))):
+                    if first < last:
+                        function(slots, wave * each + first, wave * each + last)
 
 
 _LOADED: OrderedDict[bytes, Any] = OrderedDict()

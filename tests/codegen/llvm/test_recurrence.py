@@ -4,10 +4,13 @@
 import numpy as np
 import pytest
 
-from tests.codegen.llvm.harness import check
+from tcc.codegen.template import TEMPLATES, load_templates, rows_of
+from tests.codegen.llvm.harness import V2, V3, V4, check, widest
 from tests.codegen.recurrences import DYNAMIC, LAYERS, Layer, name_of
 
-NAIVE = "llvm.naive"
+NAIVE, BLOCKS = "llvm.naive", "llvm.recurrence"
+LEVELS = [t for t in (V2, V3, V4) if t.vector_bytes <= widest().vector_bytes]
+load_templates("cpu")
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=name_of)
@@ -30,3 +33,44 @@ def test_the_oracle_is_what_the_graph_op_computes(layer: Layer, rng: np.random.G
 @pytest.mark.parametrize("layer", [*LAYERS, *DYNAMIC], ids=name_of)
 def test_naive(layer: Layer, rng: np.random.Generator) -> None:
     check(layer.func(), layer.arrays(rng), NAIVE)
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, *DYNAMIC], ids=name_of)
+def test_blocks(layer: Layer, rng: np.random.Generator) -> None:
+    func, arrays = layer.func(), layer.arrays(rng)
+    check(func, arrays, BLOCKS)
+    columns, _ = TEMPLATES[BLOCKS].legal_columns(func, widest())
+    some = rows_of(columns)
+    check(func, arrays, BLOCKS, some[-1], workers=3)
+
+
+CONFIGS = (LAYERS[2], LAYERS[7])
+
+
+@pytest.mark.parametrize("t", LEVELS, ids=lambda t: t.name)
+@pytest.mark.parametrize("layer", CONFIGS, ids=name_of)
+def test_some_configs(layer: Layer, t: object, rng: np.random.Generator) -> None:
+    func, arrays = layer.func(), layer.arrays(rng)
+    columns, dropped = TEMPLATES[BLOCKS].legal_columns(func, t)
+    assert dropped
+    for config in rows_of(columns)[:: 11 if t is V4 else 17]:
+        check(func, arrays, BLOCKS, config, t)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("t", LEVELS, ids=lambda t: t.name)
+@pytest.mark.parametrize("layer", CONFIGS, ids=name_of)
+def test_every_config(layer: Layer, t: object, rng: np.random.Generator) -> None:
+    func, arrays = layer.func(), layer.arrays(rng)
+    for config in rows_of(TEMPLATES[BLOCKS].legal_columns(func, t)[0]):
+        check(func, arrays, BLOCKS, config, t)
+
+
+def test_few_sequences_are_cut_by_units_and_many_are_not() -> None:
+    one, many = Layer("lstm", 50, 1, 512).func(), Layer("lstm", 50, 64, 512).func()
+    template = TEMPLATES[BLOCKS]
+    config = template.default(one, widest())
+    assert config["parts"] > 1 and config["rows"] == 1
+    assert template.default(many, widest())["rows"] > 1
+    launches = template.emit(one, config, widest()).launches
+    assert [launch.waves for launch in launches] == [1, 50]

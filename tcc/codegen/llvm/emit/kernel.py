@@ -64,8 +64,9 @@ class KernelEmitter(Emitter):
         writes: Sequence[int] | None = None,
         scratch_written: Sequence[int] = (),
         scratch_read: Sequence[int] = (),
+        waves: int = 1,
     ) -> Iterator[Body]:
-        """One kernel function with its launch of `tasks` tasks.
+        """One kernel function with its launch of `tasks` tasks in `waves` waves.
 
         `operands`, `results`: their addresses, if not as the anchor's maps say. `writes`: the results it writes
         (None: all). `scratch_…`: the workspaces it writes and reads. Every launch reads all operands.
@@ -96,6 +97,7 @@ class KernelEmitter(Emitter):
                     *(first_scratch + i for i in scratch_written),
                 ),
                 tasks=tasks,
+                waves=waves,
             )
         )
 
