@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tcc.codegen.template import BufferParam, Emitted, Launch, ScalarParam, TensorMapParam
+from tcc.compiler import emit_control
 from tcc.compiler.emit_host import dtype_json, strings_json, type_json
 from tcc.compiler.emitted import emit
 from tcc.compiler.engine_writer import EngineContent, weight_offsets
 from tcc.compiler.phases.pack_constants import constant_array
 from tcc.compiler.targets import engine_target, llvm_target
-from tcc.errors import FailureError
 from tcc.ir.core import Block, Value
 from tcc.ir.declare import IRError
 from tcc.ir.expr import Dim, Expr, Sym, add, maximum, mul, to_json, to_text
-from tcc.ir.kernel import Func, Host, HostCall, If, LaunchOp, Return, Yield
+from tcc.ir.kernel import Func, Host, HostCall, If, LaunchOp, Loop, Return
 from tcc.ir.kernel.problem import kernel_key, kernels_of, problem_key
 from tcc.ir.module import ModuleOp
 from tcc.ir.resources import Array
@@ -193,6 +193,9 @@ class _Engine:
             for op in self.host.walk():
                 for r, place in zip(op.results, op.attrs.get("plan.place", ()), strict=False):
                     self._places[r] = place
+                if isinstance(op, Loop):
+                    self._places[op.iteration] = op.attrs["plan.iteration"]
+                    self._places.update(zip(op.variables, op.attrs["plan.place"], strict=False))
         return self._places
 
     def add(self, key: tuple[Any, ...], row: Json) -> int:
@@ -279,8 +282,7 @@ class _Engine:
             out.extend({"op": "alloc", "buffer": b} for b in self.pending)
             self.pending.clear()
             if run:
-                out.append({"op": "segment", "name": f"segment_{self.segments}", "body": list(run)})
-                self.segments += 1
+                out.append(self.segment(list(run)))
                 run.clear()
 
         for op in block.ops:
@@ -288,60 +290,24 @@ class _Engine:
                 run += self.launch(op, emitted[op.callee])
             elif isinstance(op, If):
                 close()
-                out.append(
-                    {
-                        "op": "if", "cond": self.buffer(op.condition), "loc": list(op.loc),
-                        "then": self.branch(op, op.then.block, emitted),
-                        "else": self.branch(op, op.otherwise.block, emitted),
-                    }
-                )  # fmt: skip
+                out.append(emit_control.branch(self, op, emitted))
+            elif isinstance(op, Loop):
+                lets, copies, assigns = emit_control.entering(self, op)
+                out += lets
+                run += copies
+                close()
+                out += assigns
+                out += emit_control.loop(self, op, emitted)
             elif isinstance(op, HostCall):
                 close()
                 out.append(self.host_call(op))
         close()
         return out
 
-    def branch(self, op: If, block: Block, emitted: Mapping[str, Emitted]) -> list[Json]:
-        """The schedule of a branch, ending in copies of what it yields into the results. Extents in which the branches
-        differ are bound first."""
-        out = self.block(block, emitted)
-        copies: list[Json] = []
-        lets: dict[str, Json] = {}
-        allocs: list[Json] = []
-        terminator = block.terminator
-        assert isinstance(terminator, Yield)
-        moves: list[Json] = []
-        for v, r in zip(terminator.operands, op.results, strict=True):
-            if isinstance(v.type, TensorType) and isinstance(r.type, TensorType):
-                for mine, theirs in zip(v.type.shape, r.type.shape, strict=True):
-                    if mine != theirs and isinstance(theirs, Sym):
-                        lets[theirs.name] = {"op": "let", "symbol": theirs.name, "value": to_json(mine)}
-            if on_host(r.type):
-                moves.append({"op": "assign", "src": self.buffer(v), "dst": self.buffer(r)})
-                continue
-            t = _tensor(r)
-            if _tensor(v).strides is not None:
-                raise FailureError(f"a branch of {op.loc} yields a strided tensor")
-            if t.size == 0:
-                continue
-            target = self.buffer(r)
-            if not t.is_static:
-                allocs.append({"op": "alloc", "buffer": target})
-            copies.append(
-                {
-                    "op": "copy", "src": {"buffer": self.buffer(v)}, "dst": {"buffer": target},
-                    "bytes": to_json(_span(t)),
-                }
-            )  # fmt: skip
-        self.bound |= lets.keys()
-        if lets or allocs:
-            out += [*lets.values(), *allocs]
-        if copies and out and out[-1]["op"] == "segment":
-            out[-1]["body"] += copies
-        elif copies:
-            out.append({"op": "segment", "name": f"segment_{self.segments}", "body": copies})
-            self.segments += 1
-        return out + moves
+    def segment(self, body: list[Json]) -> Json:
+        """A new segment of device ops."""
+        self.segments += 1
+        return {"op": "segment", "name": f"segment_{self.segments - 1}", "body": body}
 
     def launch(self, op: LaunchOp, e: Emitted) -> list[Json]:
         operands = [self.buffer(v) for v in (*op.operands, *op.results)]

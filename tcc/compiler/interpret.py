@@ -134,7 +134,10 @@ class _Machine:
         scanned: list[list[Array]] = [[] for _ in range(len(op.results) - len(carried))]
         block = op.body.block
         i = 0
+        outer = set(self.symbols)
         while going and (trips is None or i < trips):
+            # Every iteration gives what the body makes extents of its own.
+            self.symbols = {s: extent for s, extent in self.symbols.items() if s in outer}
             starts = [np.asarray(i, np.int64), np.asarray(going), *carried]
             for arg, array in zip(block.args, starts, strict=True):
                 self.values[arg] = array

@@ -201,25 +201,49 @@ class ProgramContext(Context):
         elif op.get("trip_expr") is not None:
             trip = evaluate(op["trip_expr"], self.symbols)
         cond, iteration, done = op.get("cond"), op.get("iteration"), 0
-        for scan in op.get("scan", ()):
-            element = self.nbytes(scan["from"])
-            self._alloc(scan["to"], max(trip or 0, 0) * element)
+        scans, carried, extents = op.get("scan", ()), op.get("carried", ()), op.get("extents", ())
+        for scan in scans:
+            if self._in_pool(scan["to"]):
+                # Extents inside may be bound by the first iteration only: it grows as it is filled.
+                self._alloc(scan["to"], 0)
         while trip is None or done < trip:
             if cond is not None and not self.read(self.pointer(cond), 1)[0]:
                 break
             if iteration is not None:
                 self.write(self.pointer(iteration), done.to_bytes(8, "little"))
             self._run(op["body"])
-            for scan in op.get("scan", ()):
+            for scan in scans:
                 element = self.nbytes(scan["from"])
                 if element:
-                    self._grow(scan["to"], done * element, (done + 1) * element)
-                    self.move(self.pool[scan["to"]] + done * element, self.pointer(scan["from"]), element)
-            for pair in op.get("carried", ()):
-                self.move(self.pointer(pair["var"]), self.pointer(pair["next"]), self.nbytes(pair["var"]))
+                    if self._in_pool(scan["to"]):
+                        self._grow(scan["to"], done * element, (done + 1) * element)
+                    self.move(self.pointer(scan["to"]) + done * element, self.pointer(scan["from"]), element)
+            following = {e["symbol"]: evaluate(e["next"], self.symbols) for e in extents}
+            objects = [(pair["var"], self.fetch(pair["next"])) for pair in carried if self._on_host(pair["var"])]
+            for pair in carried:
+                if not self._on_host(pair["var"]):
+                    self._carry(pair)
+            self.symbols.update(following)
+            for var, value in objects:
+                self._store(var, value, "loop")
             done += 1
         if op.get("count") is not None:
             self.symbols[op["count"]] = done
+
+    def _carry(self, pair: Op) -> None:
+        """Give a variable its next value."""
+        var, following = pair["var"], pair["next"]
+        if pair.get("swap"):
+            for table in (self.pool, self._pool_bytes):
+                table[var], table[following] = table[following], table[var]
+            return
+        nbytes = self.nbytes(following)
+        if self._in_pool(var):
+            self._alloc(var, nbytes)
+        self.move(self.pointer(var), self.pointer(following), nbytes)
+
+    def _in_pool(self, buffer: int) -> bool:
+        return self.data.buffers[buffer]["space"] == "pool"
 
     def _host_call(self, op: Op) -> None:
         reference = importlib.import_module("tcc.reference")

@@ -76,8 +76,26 @@ class _Machine:
         if isinstance(op, kernel.If):
             region = op.then if bool(operands[0].reshape(-1)[0]) else op.otherwise
             return self.run(region.block)
+        if isinstance(op, kernel.Loop):
+            return self.loop(op, operands)
         assert isinstance(op, kernel.HostCall), op.name
         return self.host_call(op, operands)
+
+    def loop(self, op: kernel.Loop, operands: list[Array]) -> list[Array]:
+        trips = op.trips if op.trip is None else int(operands[0].reshape(()))
+        carried = operands[op.trip is not None :]
+        stacks: list[list[Array]] = [[] for _ in op.scanned]
+        done = 0
+        while (trips is None or done < trips) and (op.test < 0 or bool(carried[op.test].reshape(()))):
+            self.values[op.iteration] = np.asarray(done, np.int64)
+            self.values.update(zip(op.variables, carried, strict=True))
+            given = self.run(op.body.block)
+            carried = given[: len(carried)]
+            for row, array in zip(stacks, given[len(carried) :], strict=True):
+                row.append(array)
+            done += 1
+        empty = [np.zeros((0, *v.type.static_shape), v.type.dtype.numpy) for v in op.scanned]  # type: ignore[union-attr]
+        return [*carried, *(np.stack(row) if row else e for row, e in zip(stacks, empty, strict=True))]
 
     def launch(self, func: kernel.Func, operands: list[Array]) -> list[Array]:
         for array, t in zip(operands, func.arg_types, strict=True):

@@ -25,6 +25,8 @@ Op = Mapping[str, Any]
 _FLOATS = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
 _SPLIT_FROM = 1 << 16  # bytes from which a memset or copy is shared by the workers
 _LINE = 64
+_LONGEST = 256
+"""Ops of a segment that go into one LLVM function."""
 
 _ARITHMETIC = """\
 define internal i64 @tcc_floordiv(i64 %a, i64 %b) alwaysinline {
@@ -217,24 +219,43 @@ class _Segment:
     used: dict[Any, str] = field(default_factory=dict[Any, str])
 
     def text(self) -> str:
-        slots = self.tables.slots()
+        """The function, or for a long segment one that calls a function for every part: LLVM's time (and patience)
+        for one function grows faster than its length."""
         before = set(barriers(self.tables, self.op))
-        for index, op in enumerate(self.op["body"]):
-            if index in before:
-                self.lines.append("  call void @tcc_barrier(ptr %team, i64 %workers)")
-            self._comment(op)
-            getattr(self, f"_{op['op']}")(op)
-        params = max((len(op["params"]) for op in self.op["body"] if op["op"] == "launch"), default=0)
-        head = [
-            f'define void @"{self.op["name"]}"(ptr %table, i64 %worker, i64 %workers, ptr %team) nounwind {{',
-            "entry:",
+        body: list[Op] = self.op["body"]
+        starts = range(0, len(body), _LONGEST) if len(body) > _LONGEST else [0]
+        texts: list[str] = []
+        for start in starts:
+            self.lines, self.names, self.used = [], 0, {}
+            for index, op in enumerate(body[start : start + _LONGEST] if len(starts) > 1 else body, start):
+                if index in before:
+                    self.lines.append("  call void @tcc_barrier(ptr %team, i64 %workers)")
+                self._comment(op)
+                getattr(self, f"_{op['op']}")(op)
+            texts.append(self._function(f"{self.op['name']}.{start}" if len(starts) > 1 else self.op["name"]))
+        if len(starts) == 1:
+            return texts[0]
+        texts = [t.replace("define void", "define internal void", 1).replace(" nounwind", " noinline nounwind", 1)
+                 for t in texts]  # fmt: skip
+        calls = [
+            f'  call void @"{self.op["name"]}.{start}"(ptr %table, i64 %worker, i64 %workers, ptr %team)'
+            for start in starts
         ]
+        return "\n".join([*texts, self._head(self.op["name"]), "entry:", *calls, "  ret void", "}", ""])
+
+    def _head(self, name: str) -> str:
+        return f'define void @"{name}"(ptr %table, i64 %worker, i64 %workers, ptr %team) nounwind {{'
+
+    def _function(self, name: str) -> str:
+        slots = self.tables.slots()
+        params = max((len(op["params"]) for op in self.op["body"] if op["op"] == "launch"), default=0)
+        head = [self._head(name), "entry:"]
         head.append(f"  %args = alloca [{max(params, 1)} x i64], align 8")
         head += ["  %after = add i64 %worker, 1", "  %head = icmp eq i64 %worker, 0"]
-        for key, name in self.used.items():
+        for key, slot in self.used.items():
             kind = "i64" if isinstance(key, str) and key not in ("arena", "weight") else "ptr"
-            head.append(f"  {name}.slot = getelementptr i64, ptr %table, i64 {slots[key]}")
-            head.append(f"  {name} = load {kind}, ptr {name}.slot, align 8")
+            head.append(f"  {slot}.slot = getelementptr i64, ptr %table, i64 {slots[key]}")
+            head.append(f"  {slot} = load {kind}, ptr {slot}.slot, align 8")
         return "\n".join([*head, *self.lines, "  ret void", "}", ""])
 
     def _comment(self, op: Op) -> None:

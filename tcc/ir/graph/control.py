@@ -99,7 +99,7 @@ class Loop(GraphOp):
 
     The body takes (i64 iteration, bool condition, carried…) and yields (condition, carried…, scanned…); results are
     the carried values after the last iteration, then the scanned values of all iterations stacked along a new first
-    dim. It uses outer values. ONNX Loop.
+    dim: the number of iterations, for all the same. It uses outer values. ONNX Loop.
     """
 
     name = "graph.loop"
@@ -115,9 +115,9 @@ class Loop(GraphOp):
         carried = len(self.carried)
         values = yielded(self.body)[1:]
         out: list[Type] = [v.type for v in values[:carried]]
-        for i, v in enumerate(values[carried:], carried):
+        for v in values[carried:]:
             t = tensor_type(v, self)
-            out.append(dense((own_symbol(self, i, 0), *t.shape), t.dtype))
+            out.append(dense((own_symbol(self, carried, 0), *t.shape), t.dtype))
         return out
 
     def verify(self) -> None:

@@ -3,13 +3,13 @@
 
 from tcc.ir.kernel.anchors import Anchor, Attention, Contraction, Conv, Map, MatMul, Pool, Reduce, Rows
 from tcc.ir.kernel.anchors_irregular import Scan, Scatter, TopK
+from tcc.ir.kernel.control import If, Loop
 from tcc.ir.kernel.func import (
     Assemble,
     Constant,
     Func,
     Host,
     HostCall,
-    If,
     Index,
     LaunchOp,
     Pack,
@@ -32,6 +32,7 @@ __all__ = [
     "If",
     "Index",
     "LaunchOp",
+    "Loop",
     "Map",
     "MatMul",
     "Pack",

@@ -9,7 +9,7 @@ from tcc.ir.arith import Cast
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.expr import Dim, Sym
-from tcc.ir.kernel.anchors import Anchor
+from tcc.ir.kernel.anchors import Anchor, Map
 from tcc.ir.kernel.func import Func, Return, Yield
 from tcc.ir.scalar import element
 from tcc.ir.types import DType, ScalarType, TensorType, Type
@@ -74,6 +74,20 @@ def func(
         block.append(anchor)
     block.append(Return(list(anchors[-1].results)))
     return Func(regions=[Region(block)], result_types=[], sym_name=name, const=tuple(const))
+
+
+def copying(name: str, t: TensorType, result: TensorType) -> Func:
+    """A kernel that copies a tensor into one of the same shape and maybe other strides."""
+    domain = Domain(tuple((f"d{i}", e) for i, e in enumerate(t.shape)) or (("d0", 1),))
+    access = IndexMap(tuple(Sym(f"d{i}") for i in range(t.rank)))
+    return func(
+        name,
+        [t],
+        lambda args: Map(
+            [args[0]], domain=domain, maps=(access,), out_maps=(access,), regions=[identity_region(t.dtype)],
+            result_types=[result],
+        ),
+    )  # fmt: skip
 
 
 def dense(shape: Sequence[Dim], dtype: DType) -> TensorType:

@@ -223,19 +223,6 @@ class Assemble(Op):
 
 
 @register
-class If(Op):
-    """Runs one of two regions, which capture host values and end in kernel.yield of the results."""
-
-    name = "kernel.if"
-    terminated_by = "kernel.yield"
-    condition = Operand()
-    places = Attr(ANY, None)
-    then = RegionField()
-    otherwise = RegionField()
-    outs = VariadicResult()
-
-
-@register
 class HostCall(Op):
     """An op done on the host by the function of that name in `tcc.reference`, with `attrs` as keyword arguments."""
 

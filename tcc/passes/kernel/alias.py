@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Op, Value
 from tcc.ir.expr import Dim, Sym, mul
-from tcc.ir.kernel import Assemble, Func, LaunchOp, Map, Return, ViewOp
-from tcc.ir.kernel.build import func, identity_region
+from tcc.ir.kernel import Assemble, Func, LaunchOp, Return, ViewOp
+from tcc.ir.kernel.build import copying
 from tcc.ir.kernel.problem import kernels_of
 from tcc.ir.kernel.symbols import close, substitute_type
 from tcc.ir.module import ModuleOp
@@ -96,7 +95,7 @@ def _why_not(part: Value, view: TensorType, at: Op, kernels: dict[str, Func], pl
     chain = _chain(part)
     root = chain[-1].defining_op
     if root is None:
-        return "it is an input of the model"
+        return "it is an input of the model or of a loop's body"
     if isinstance(root, Assemble):
         pass
     elif not isinstance(root, LaunchOp):
@@ -241,16 +240,7 @@ def _copy(part: Value, view: TensorType, at: Assemble, module: ModuleOp, rewrite
     """A launch before `at` of a kernel that copies `part` into a strided result."""
     t = part.type
     assert isinstance(t, TensorType)
-    domain = Domain(tuple((f"d{i}", e) for i, e in enumerate(t.shape)) or (("d0", 1),))
-    access = IndexMap(tuple(Sym(f"d{i}") for i in range(t.rank)))
-    made = func(
-        f"c{number}",
-        [t],
-        lambda args: Map(
-            [args[0]], domain=domain, maps=(access,), out_maps=(access,), regions=[identity_region(t.dtype)],
-            result_types=[view],
-        ),
-    )  # fmt: skip
+    made = copying(f"c{number}", t, view)
     made.loc = at.loc
     extents = close(made)
     host = at

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tcc.ir.core import Op, Value
-from tcc.ir.kernel import Assemble, Host, HostCall, If, LaunchOp, Return
+from tcc.ir.kernel import Assemble, Host, HostCall, If, LaunchOp, Loop, Return
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, on_host
 from tcc.passes.base import Pass, PassContext, register_pass
-from tcc.passes.kernel.storage import Storage, is_planned, is_static, resolve, size_of
+from tcc.passes.kernel.storage import Storage, is_planned, is_static, maker, resolve, size_of
 
 ALIGN = 256
 
@@ -59,9 +59,7 @@ def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
         root = where.root
         if not is_planned(root) or root in outputs or not is_static(root):
             continue
-        made = v.defining_op
-        assert made is not None
-        touched = [order[made], *(_end(user, order) for user in v.users)]
+        touched = [*_life(v, order), *(_last(user, v, order) for user in v.users)]
         known = buffers.get(root)
         if known is None:
             buffers[root] = _Buffer(size_of(root), min(touched), max(touched))
@@ -77,16 +75,37 @@ def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
     arena = _assign(everything)
     for op in order:
         roots = [r for r in op.results if is_planned(r)]
-        if roots and isinstance(op, LaunchOp | Assemble | HostCall | If):
+        if roots and isinstance(op, LaunchOp | Assemble | HostCall | If | Loop):
             places = tuple(_place(r, storage[r], outputs, buffers, slots) for r in op.results)
             rewriter.set_attr(op, "plan.place", places)
+        if isinstance(op, Loop):
+            where = _place(op.iteration, storage[op.iteration], outputs, buffers, slots)
+            rewriter.set_attr(op, "plan.iteration", where)
         if isinstance(op, LaunchOp) and op.workspace:
             rewriter.set_attr(op, "plan.workspace", tuple(scratch[op, i].offset for i in range(len(op.workspace))))
     return arena, _bound(everything)
 
 
+def _life(v: Value, order: dict[Op, int]) -> tuple[int, int]:
+    """When a value is made; what a loop carries, and its iteration number, are there as long as it runs."""
+    made = maker(v)
+    return order[made], _end(made, order) if isinstance(made, Loop) else order[made]
+
+
+def _last(user: Op, v: Value, order: dict[Op, int]) -> int:
+    """When a use of a value is over: a loop may come back to it as long as it runs, unless it makes it anew."""
+    home = v.owner.parent if isinstance(v.owner, Op) else v.owner
+    last = _end(user, order)
+    at: Op | None = user
+    while at is not None and at.parent is not home:
+        at = at.parent_op
+        if isinstance(at, Loop):
+            last = _end(at, order)
+    return last
+
+
 def _end(op: Op, order: dict[Op, int]) -> int:
-    """The place of an op; a branch's values live as long as the whole of the op that holds it."""
+    """The place of the last op inside an op."""
     last = order[op]
     for inner in op.walk():
         last = max(last, order[inner])
@@ -103,9 +122,9 @@ def _pool_slots(host: Host, storage: dict[Value, Storage], order: dict[Op, int])
             lives[root] = max([lives.get(root, 0), *(order[_within(user, root)] for user in v.users)])
     slots: dict[Value, int] = {}
     free: list[tuple[tuple[object, ...], int, int]] = []
-    for root in sorted(lives, key=lambda r: order[_maker(r)]):
-        made = _maker(root)
-        first = min(order[_maker(v)] for v, where in storage.items() if where.root is root)
+    for root in sorted(lives, key=lambda r: order[maker(r)]):
+        made = maker(root)
+        first = min(order[maker(v)] for v, where in storage.items() if where.root is root)
         key = (made.parent, root.type.nbytes if isinstance(root.type, TensorType) else 0)
         shared = isinstance(made, LaunchOp | Assemble)
         slot = next((i for i, (k, _, last) in enumerate(free) if shared and k == key and last < first), None)
@@ -118,16 +137,10 @@ def _pool_slots(host: Host, storage: dict[Value, Storage], order: dict[Op, int])
     return slots
 
 
-def _maker(v: Value) -> Op:
-    op = v.defining_op
-    assert op is not None
-    return op
-
-
 def _within(op: Op, root: Value) -> Op:
     """The op of the block that makes `root` which holds `op`: a value lives as long as the whole of a branch or loop
     that uses it."""
-    block = _maker(root).parent
+    block = maker(root).parent
     at: Op | None = op
     while at is not None and at.parent is not block:
         at = at.parent_op
@@ -157,8 +170,8 @@ def _outputs(host: Host, storage: dict[Value, Storage]) -> dict[Value, int]:
             continue
         assert isinstance(v.type, TensorType)
         dense = v.type.strides is None and where.offset == 0 and size_of(v) == size_of(where.root)
-        top = where.root.defining_op is not None and where.root.defining_op.parent is host.body.block
-        if is_planned(where.root) and dense and top and where.root not in out:
+        planned = is_planned(where.root) and maker(where.root).parent is host.body.block
+        if planned and dense and where.root not in out:
             out[where.root] = i
     return out
 

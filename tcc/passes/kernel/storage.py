@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcc.ir.core import BlockArgument, Value
-from tcc.ir.kernel import Assemble, Constant, Host, Pack, ViewOp
+from tcc.ir.core import BlockArgument, Op, Value
+from tcc.ir.kernel import Assemble, Constant, Host, Loop, Pack, ViewOp
 from tcc.ir.types import TensorType, on_host
 
 
 @dataclass(frozen=True)
 class Storage:
-    """`offset` bytes into the memory of `root`: an input, a constant, or a result that is no part of another."""
+    """`offset` bytes into the memory of `root`: an input, a constant, an argument of a loop's body (a loop's carried
+    results lie where the variables of its body do), or a result that is no part of another."""
 
     root: Value
     offset: int = 0
@@ -25,6 +26,8 @@ def resolve(host: Host) -> dict[Value, Storage]:
         if isinstance(op, Assemble):
             for part, offset in zip(op.parts, op.offsets, strict=True):
                 inside[_root_of_views(part)] = (op.y, offset * _bytes(op.y))
+        elif isinstance(op, Loop):
+            inside.update((op.results[i], (v, 0)) for i, v in enumerate(op.variables))
     found: dict[Value, Storage] = {}
 
     def find(v: Value) -> Storage:
@@ -44,10 +47,10 @@ def resolve(host: Host) -> dict[Value, Storage]:
             found[v] = Storage(v)
         return found[v]
 
-    for region in host.regions:
-        for a in region.block.args:
-            find(a)
     for op in host.walk():
+        for region in op.regions:
+            for a in region.block.args:
+                find(a)
         for r in op.results:
             find(r)
     return found
@@ -65,8 +68,21 @@ def _bytes(v: Value) -> int:
 
 def is_planned(root: Value) -> bool:
     """Whether a root needs memory on the device (inputs and constants have their own)."""
-    has_own = isinstance(root, BlockArgument) or isinstance(root.defining_op, Constant | Pack)
-    return not has_own and not on_host(root.type)
+    if on_host(root.type):
+        return False
+    if isinstance(root, BlockArgument):
+        return isinstance(maker(root), Loop)
+    return not isinstance(root.defining_op, Constant | Pack)
+
+
+def maker(v: Value) -> Op:
+    """The op that makes a value: for an argument of a body the op that has the body."""
+    if isinstance(v, BlockArgument):
+        region = v.block.parent
+        assert region is not None and region.parent is not None
+        return region.parent
+    assert v.defining_op is not None
+    return v.defining_op
 
 
 def is_static(v: Value) -> bool:

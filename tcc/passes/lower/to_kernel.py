@@ -15,28 +15,27 @@ from tcc.errors import InputError
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import IRError
 from tcc.ir.expr import Dim, Sym, mul, product
-from tcc.ir.graph import Concat, Constant, Dims, Fused, If, Reshape, Slice
+from tcc.ir.graph import Concat, Constant, Dims, Fused, If, Loop, Reshape, Slice
 from tcc.ir.graph import Func as GraphFunc
 from tcc.ir.graph import Yield as GraphYield
 from tcc.ir.graph.base import GraphOp, tensor_type
 from tcc.ir.graph.function import main_function
 from tcc.ir.kernel import (
     Assemble,
+    Func,
     Host,
     HostCall,
     LaunchOp,
     Return,
     ViewOp,
-    Yield,
 )
 from tcc.ir.kernel import Constant as KernelConstant
-from tcc.ir.kernel import If as KernelIf
 from tcc.ir.kernel.symbols import close, substitute_attribute, substitute_type
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, free_symbols, on_host
 from tcc.passes.base import Pass, PassContext, register_pass
-from tcc.passes.lower import attention, contraction, irregular, recurrence, reduction
+from tcc.passes.lower import attention, contraction, control, irregular, recurrence, reduction
 from tcc.passes.lower.group import LOWERINGS, Group
 from tcc.passes.lower.host import SPECS
 
@@ -115,7 +114,9 @@ class _Lowering:
         if isinstance(op, Constant):
             out: Sequence[Value] = [block.append(KernelConstant(value=op.value, result_types=[op.y.type])).y]
         elif isinstance(op, If):
-            out = self.branch(op, block)
+            out = control.branch(self, op, block)
+        elif isinstance(op, Loop):
+            out = control.loop(self, op, block)
         elif op.name in SPECS:
             out = self.host_call(op, block)
         elif isinstance(op, Fused):
@@ -152,23 +153,27 @@ class _Lowering:
         if lowering is None:
             raise IRError(f'{key} at "{", ".join(fused.loc)}" has no lowering to a kernel')
         made = lowering(group)
-        name = f"k{self.count}"
-        self.count += 1
-        made.func.sym_name = name
-        made.func.loc = fused.loc
-        self.rewriter.append(self.module.block, made.func)
         operands = [
             self.shaped(self.values[v], t, block) for v, t in zip(made.operands, made.func.arg_types, strict=True)
         ]
-        types = list(made.func.result_types)
-        extents = close(made.func)
-        launch = block.append(LaunchOp(operands, callee=name, extents=extents, result_types=types, loc=fused.loc))
+        launch = self.launch(made.func, operands, fused.loc, block)
         return [self.shaped(r, tensor_type(v), block) for r, v in zip(launch.results, fused.results, strict=True)]
 
     def empty(self, t: TensorType, block: Block) -> Value:
         """A tensor without elements: nothing computes it."""
         content = self.module.resources.add(np.empty(t.static_shape, t.dtype.numpy))
         return block.append(KernelConstant(value=content, result_types=[t])).y
+
+    def launch(self, func: Func, operands: Sequence[Value], loc: Sequence[str], block: Block) -> LaunchOp:
+        """A call of a new kernel."""
+        func.sym_name = f"k{self.count}"
+        func.loc = tuple(loc)
+        self.count += 1
+        self.rewriter.append(self.module.block, func)
+        types = list(func.result_types)
+        return block.append(
+            LaunchOp(operands, callee=func.sym_name, extents=close(func), result_types=types, loc=func.loc)
+        )
 
     def shaped(self, value: Value, t: TensorType, block: Block) -> Value:
         """value as a tensor of type t with the same bytes."""
@@ -216,20 +221,6 @@ class _Lowering:
         return block.append(
             Assemble(parts, axis=op.axis, offsets=tuple(offsets), result_types=[op.y.type], loc=op.loc)
         ).y
-
-    def branch(self, op: If, block: Block) -> Sequence[Value]:
-        regions: list[Region] = []
-        for region in (op.then, op.orelse):
-            inner = Block()
-            for each in region.block.ops:
-                if isinstance(each, GraphYield):
-                    inner.append(Yield([self.values[v] for v in each.operands]))
-                else:
-                    self.lower(each, inner)
-            regions.append(Region(inner))
-        types = [r.type for r in op.results]
-        made = KernelIf(self.values[op.condition], regions=regions, result_types=types, loc=op.loc)
-        return block.append(made).results
 
     def host_call(self, op: GraphOp, block: Block) -> Sequence[Value]:
         spec = SPECS[op.name](op)

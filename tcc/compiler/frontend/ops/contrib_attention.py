@@ -21,8 +21,8 @@ from tcc.compiler.frontend.contrib import (
     takes,
     to_heads,
 )
+from tcc.compiler.frontend.loops import stack
 from tcc.compiler.frontend.node import Node
-from tcc.compiler.frontend.ops.control import stack
 from tcc.compiler.frontend.ops.quantize import matmul_of_integers
 from tcc.errors import InputError
 from tcc.ir import graph

@@ -24,8 +24,8 @@ from tcc.compiler.frontend.contrib import (
     row,
     takes,
 )
+from tcc.compiler.frontend.loops import stack
 from tcc.compiler.frontend.node import Node
-from tcc.compiler.frontend.ops.control import stack
 from tcc.compiler.frontend.ops.quantize import dynamic_quantized, matmul_of_integers
 from tcc.compiler.frontend.ops.recurrent import LSTM, activations
 from tcc.errors import InputError

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX control flow as regions."""
+"""ONNX If and Loop: resolved while importing where that is known and short, as regions otherwise."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import onnx
 
+from tcc.compiler.frontend.loops import repeat
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import onnx_op
 from tcc.compiler.frontend.sequence import hosted, leaves, rebuilt, same_form
 from tcc.errors import InputError
 from tcc.ir import graph
-from tcc.ir.core import Block, Op, Region, Value
-from tcc.ir.expr import Dim
-from tcc.ir.types import BOOL, I64, TensorType, Type, joined_element, on_host
+from tcc.ir.core import Block, Region, Value
+from tcc.ir.types import I64
 
 
 @onnx_op("If")
@@ -54,152 +57,148 @@ def _given(n: Node, value: Value, resolved: bool) -> list[Value]:
     return leaves(value) if resolved else [hosted(n.importer, value)]
 
 
-_UNROLL_TRIPS = 128
-_UNROLL_NODES = 4096
-
-
 @onnx_op("Loop")
 def loop(n: Node) -> list[Value]:
-    """A short loop of known length is unrolled; otherwise the body becomes a region, and carried values whose extents
-    change in it get fresh symbols for those extents."""
+    """The body again and again while the condition holds, at most the given number of times; see `loops.repeat`."""
     carried = [n.input(i) for i in range(2, len(n.values))]
-    body = n.attr("body")
+    body: onnx.GraphProto = n.attr("body")
     if len(body.input) != len(carried) + 2:
         raise InputError(f"its body takes {len(body.input)} values and {len(carried) + 2} are given")
-    unrolled = _unroll(n, body, carried)
-    return _region(n, body, carried) if unrolled is None else unrolled
+    if len(body.output) < len(carried) + 1:
+        raise InputError(f"its body gives {len(body.output)} values, and it carries {len(carried)} and a condition")
+    for i, what in ((0, "trip count"), (1, "condition")):
+        v = n.optional(i)
+        if v is not None and isinstance(n.type(v).size, int) and n.type(v).size != 1:
+            raise InputError(f"its {what} has {n.type(v).size} elements, and one is needed")
+
+    def step(iteration: Value, condition: Value, carried: Sequence[Value]) -> list[Value]:
+        arguments = dict(zip((x.name for x in body.input), [iteration, condition, *carried], strict=True))
+        return n.importer.subgraph(body, arguments)
+
+    trip = n.optional(0)
+    if trip is not None and n.dtype(trip) != I64:
+        raise InputError(f"its trip count is {n.dtype(trip)}, and an i64 is needed")
+    return repeat(n, trip, n.optional(1), carried, step, size_of(body))
 
 
-def _unroll(n: Node, body: onnx.GraphProto, carried: list[Value]) -> list[Value] | None:
-    """The results of a loop whose every iteration is known to run; None if that cannot be told or it is long."""
-    trip, going = n.known(n.optional(0)), n.optional(1)
-    if trip is None:
-        return None
-    trips = max(0, int(trip.reshape(-1)[0]))
-    if trips > _UNROLL_TRIPS or trips * len(body.node) > _UNROLL_NODES:
-        return None
-    mark = n.builder.block.last
-    condition = going if going is not None else n.constant(True)
-    scanned: list[list[Value]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
-    for i in range(trips):
-        known = n.known(condition)
-        if known is None:
-            _undo(n, mark)
-            return None
-        if not known.reshape(-1)[0]:
-            break
-        arguments = [n.constant(i, I64), condition, *carried]
-        values = n.importer.subgraph(body, dict(zip((x.name for x in body.input), arguments, strict=True)))
-        condition, carried = values[0], values[1 : 1 + len(carried)]
-        for row, value in zip(scanned, values[1 + len(carried) :], strict=True):
-            row.append(value)
-    if any(not row for row in scanned):
-        # Nothing ran, so the type of what would be stacked is not known: leave it to the region form.
-        _undo(n, mark)
-        return None
-    return [*carried, *(stack(n, row) for row in scanned)]
-
-
-def stack(n: Node, values: list[Value]) -> Value:
-    """Values of one type along a new first dim."""
-    rows = [n.reshape(v, (1, *n.shape(v))) for v in values]
-    return rows[0] if len(rows) == 1 else n.op(graph.Concat, rows, axis=0)
-
-
-def _undo(n: Node, mark: Op | None) -> None:
-    """Erase what was appended to the block after `mark`."""
-    block = n.builder.block
-    while block.last is not None and block.last is not mark:
-        block.last.erase()
-
-
-def _region(n: Node, body: onnx.GraphProto, carried: list[Value]) -> list[Value]:
-    trip, condition = n.optional(0), n.optional(1)
-    carried = [hosted(n.importer, v) for v in carried]
-    types = [v.type if on_host(v.type) and not isinstance(v.type, TensorType) else n.type(v) for v in carried]
-    for _ in range(4):
-        block = Block([graph.dense((), I64), graph.dense((), BOOL), *types])
-        with n.builder.into(block):
-            arguments = dict(zip((i.name for i in body.input), block.args, strict=True))
-            values = [hosted(n.importer, v) for v in n.importer.subgraph(body, arguments)]
-        block.append(graph.Yield(values))
-        after = [v.type for v in values[1 : 1 + len(carried)]]
-        joined = [_joined(n, a, b) for a, b in zip(types, after, strict=True)]
-        if joined == types:
-            op = graph.Loop(trip, condition, carried, regions=[Region(block)], loc=n.builder.loc)
-            return list(n.builder.block.append(op).results)
-        types = joined
-        _drop(block)
-    raise InputError("the extents of its carried values do not settle")
-
-
-def _joined(n: Node, before: Type, after: Type) -> Type:
-    if not isinstance(before, TensorType) or not isinstance(after, TensorType):
-        either = joined_element(before, after)
-        if either is None:
-            raise InputError(f"its body turns a carried {before} into {after}")
-        return either
-    if before.dtype != after.dtype or before.rank != after.rank:
-        raise InputError(f"its body turns a carried {before} into {after}")
-    # A symbol made for this loop already stands for "any extent".
-    shape: list[Dim] = [
-        a if a == b or str(a).startswith("loop_") else n.importer.names.fresh(f"loop_{n.loc}")
-        for a, b in zip(before.shape, after.shape, strict=True)
-    ]
-    return graph.dense(shape, before.dtype)
-
-
-def _drop(block: Block) -> None:
-    for op in list(block.ops):
-        for inner in op.walk():
-            inner.drop_operands()
+def size_of(proto: onnx.GraphProto) -> int:
+    """The nodes of a graph and of the graphs inside it."""
+    inner = [a.g for node in proto.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return len(proto.node) + sum(map(size_of, inner))
 
 
 @onnx_op("Scan")
 def scan(n: Node) -> list[Value]:
-    """A loop over slices of the scanned inputs; states are carried, and the scanned outputs stacked. Opset 9 on."""
+    """A loop over slices of the scanned inputs; states are carried, and the scanned outputs stacked."""
     if n.opset < 9:
-        raise InputError("its opset is 8, where Scan has a batch dim; convert the model to opset 9 or later")
+        return _batched(n)
     body: onnx.GraphProto = n.attr("body")
-    inputs = n.attr("num_scan_inputs")
-    states = [n.input(i) for i in range(len(n.values) - inputs)]
-    scanned = [n.input(i) for i in range(len(n.values) - inputs, len(n.values))]
+    count = n.attr("num_scan_inputs")
+    inputs = [n.input(i) for i in range(len(n.values))]
+    _check(n, body, len(inputs), count)
+    states, scanned = inputs[: len(inputs) - count], inputs[len(inputs) - count :]
     outputs = len(body.output) - len(states)
-    axes = [n.axis(a, n.rank(x)) for a, x in zip(n.attr("scan_input_axes", [0] * inputs), scanned, strict=True)]
-    backward = n.attr("scan_input_directions", [0] * inputs)
-    extents = {str(n.shape(x)[a]): n.shape(x)[a] for a, x in zip(axes, scanned, strict=True)}
-    trips = next(iter(extents.values()), None)
-    if len(extents) != 1 or not isinstance(trips, int):
-        raise InputError(f"its scanned inputs have the extents {', '.join(extents)}, and one known number is needed")
-    if trips * len(body.node) > _UNROLL_NODES or trips == 0:
-        raise InputError(f"it runs {trips} times, and tcc unrolls up to {_UNROLL_NODES} nodes")
-    rows: list[list[Value]] = [[] for _ in range(outputs)]
-    for i in range(trips):
-        slices = [
-            _at(n, x, a, trips - 1 - i if back else i) for x, a, back in zip(scanned, axes, backward, strict=True)
-        ]
-        arguments = dict(zip((x.name for x in body.input), [*states, *slices], strict=True))
-        values = n.importer.subgraph(body, arguments)
-        states = values[: len(states)]
-        for row, value in zip(rows, values[len(states) :], strict=True):
-            row.append(value)
+    axes = [n.axis(a, n.rank(x)) for a, x in zip(n.attr("scan_input_axes", [0] * count), scanned, strict=True)]
+    backward = n.attr("scan_input_directions", [0] * count)
+    trips = _extent(n, scanned, axes)
+    values = _scan(n, body, trips, states, scanned, axes, backward)
     out_axes = n.attr("scan_output_axes", [0] * outputs)
     flipped = n.attr("scan_output_directions", [0] * outputs)
-    stacked: list[Value] = []
-    for row, axis, back in zip(rows, out_axes, flipped, strict=True):
-        value = stack(n, row[::-1] if back else row)
-        rank = n.rank(value)
-        at = n.axis(axis, rank)
-        perm = list(range(1, rank))
-        perm.insert(at, 0)
-        stacked.append(n.transpose(value, perm))
-    return [*states, *stacked]
+    stacked = [
+        _placed(n, flip(n, v) if back else v, axis)
+        for v, axis, back in zip(values[len(states) :], out_axes, flipped, strict=True)
+    ]
+    return [*values[: len(states)], *stacked]
 
 
-def _at(n: Node, x: Value, axis: int, index: int) -> Value:
+def _batched(n: Node) -> list[Value]:
+    """Opset 8: states and scanned tensors begin with a batch dim, and the second dim is scanned. Every batch entry is
+    scanned by itself; what lies beyond its sequence length is zero."""
+    body: onnx.GraphProto = n.attr("body")
+    count = n.attr("num_scan_inputs")
+    inputs = [n.input(i) for i in range(1, len(n.values))]
+    _check(n, body, len(inputs), count)
+    states, scanned = inputs[: len(inputs) - count], inputs[len(inputs) - count :]
+    backward = n.attr("directions", [0] * count)
+    batch, trips = _extent(n, inputs, [0] * len(inputs)), _extent(n, scanned, [1] * count)
+    lengths = n.optional(0)
+
+    def entry(b: Value, condition: Value, carried: Sequence[Value]) -> list[Value]:
+        of = [at(n, v, 0, b) for v in states]
+        rows = [at(n, v, 0, b) for v in scanned]
+        return [condition, *_scan(n, body, trips, of, rows, [0] * count, backward)]
+
+    if lengths is not None:
+        known = n.known(lengths)
+        if known is None or any(int(v) != trips for v in known.reshape(-1)):
+            raise InputError("its sequences have lengths of their own; convert the model to opset 9 or later")
+    return repeat(n, n.constant(batch, I64), None, [], entry, size_of(body) * trips)
+
+
+def _check(n: Node, body: onnx.GraphProto, given: int, count: int) -> None:
+    if not 1 <= count <= given:
+        raise InputError(f"it scans {count} of its {given} inputs, and at least one is needed")
+    if len(body.input) != given:
+        raise InputError(f"its body takes {len(body.input)} values and {given} are given")
+    if len(body.output) < given - count:
+        raise InputError(f"its body gives {len(body.output)} values for {given - count} states")
+
+
+def _extent(n: Node, values: Sequence[Value], axes: Sequence[int]) -> int:
+    """The extent that all values have at their axes."""
+    extents = {str(n.shape(x)[a]): n.shape(x)[a] for x, a in zip(values, axes, strict=True) if n.rank(x) > a}
+    extent = next(iter(extents.values()), None)
+    if len(extents) != 1 or not isinstance(extent, int):
+        raise InputError(f"its scanned inputs have the extents {', '.join(extents)}, and one known number is needed")
+    return extent
+
+
+def _scan(
+    n: Node,
+    body: onnx.GraphProto,
+    trips: int,
+    states: Sequence[Value],
+    scanned: Sequence[Value],
+    axes: Sequence[int],
+    backward: Sequence[int],
+) -> list[Value]:
+    """States, then scanned values along a new first dim, after a body has seen every slice."""
+
+    def step(iteration: Value, condition: Value, carried: Sequence[Value]) -> list[Value]:
+        slices = [
+            at(n, x, a, n.op(graph.Sub, n.constant(trips - 1, I64), iteration) if back else iteration)
+            for x, a, back in zip(scanned, axes, backward, strict=True)
+        ]
+        arguments = dict(zip((x.name for x in body.input), [*carried, *slices], strict=True))
+        return [condition, *n.importer.subgraph(body, arguments)]
+
+    return repeat(n, n.constant(trips, I64), None, list(states), step, size_of(body))
+
+
+def at(n: Node, x: Value, axis: int, index: Value) -> Value:
     """x at an index of an axis, which goes."""
-    shape = n.shape(x)
-    starts = tuple(index if i == axis else 0 for i in range(len(shape)))
+    known = n.known(index)
+    if known is None:
+        return n.op(graph.Gather, x, index, axis=axis)
+    shape, start = n.shape(x), int(np.asarray(known).reshape(()))
+    starts = tuple(start if i == axis else 0 for i in range(len(shape)))
     sizes = tuple(1 if i == axis else d for i, d in enumerate(shape))
     row = n.op(graph.Slice, x, starts=starts, sizes=sizes, steps=(1,) * len(shape))
     return n.reshape(row, [d for i, d in enumerate(shape) if i != axis])
+
+
+def flip(n: Node, x: Value) -> Value:
+    """x backwards along its first dim."""
+    shape = n.shape(x)
+    if shape[0] == 0:
+        return x
+    starts = (shape[0] - 1, *(0 for _ in shape[1:]))
+    return n.op(graph.Slice, x, starts=starts, sizes=tuple(shape), steps=(-1, *(1 for _ in shape[1:])))
+
+
+def _placed(n: Node, value: Value, axis: int) -> Value:
+    """A stacked value with its first dim at an axis."""
+    rank = n.rank(value)
+    perm = list(range(1, rank))
+    perm.insert(n.axis(axis, rank), 0)
+    return n.transpose(value, perm)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tcc.compiler.frontend.loops import stack
 from tcc.compiler.frontend.node import Node
-from tcc.compiler.frontend.ops.control import stack
 from tcc.compiler.frontend.registry import onnx_op
 from tcc.errors import InputError
 from tcc.ir import graph

@@ -12,7 +12,7 @@ from tcc.ir.types import BOOL, I64, TensorType
 from tcc.passes.graph.common import content, splat
 from tcc.passes.graph.expand_ops.table import Before, expands
 
-MOST_OPS = 4096
+MOST_OPS = 256
 """Loops that would become more ops are not written out."""
 
 
