@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, version_converter
+from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
 from tcc.errors import InputError
@@ -75,21 +75,11 @@ def cases() -> dict[str, Case]:
                 data = [([_plain(v) for v in i], [_plain(v) for v in o]) for i, o in case.data_sets or []]
                 out[case.name] = Case(case.name, kind, case.model, data, case.rtol, case.atol)
             elif case.model_dir is not None:
-                model = _newer(onnx.load(os.path.join(case.model_dir, "model.onnx")))
+                model = onnx.load(os.path.join(case.model_dir, "model.onnx"))
                 out[case.name] = Case(
                     case.name, kind, model, list(_stored(Path(case.model_dir), model)), case.rtol, case.atol
                 )
     return out
-
-
-def _newer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model of an opset before tcc's first as its message advises: converted by onnx. Unchanged where onnx cannot."""
-    if any(o.domain == "" and o.version < 7 for o in model.opset_import):
-        try:
-            return version_converter.convert_version(model, 13)
-        except (RuntimeError, IndexError):
-            return model
-    return model
 
 
 def _plain(value: Any) -> Any:

@@ -103,6 +103,8 @@ def load_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions
         raise
     graph.finish(main, outputs, [o.name for o in model.proto.graph.output])
     in_file = importer.builder.finish(result)
+    if model.converted_from is not None:
+        in_file = frozenset[str]()  # some may be made by the conversion
     return Imported(result, model.path, in_file, inputs.free)
 
 

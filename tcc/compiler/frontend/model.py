@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import version_converter
 
 from tcc.errors import InputError
 
@@ -25,6 +26,8 @@ class Model:
     proto: onnx.ModelProto
     path: Path | None
     name: str
+    converted_from: int | None = None
+    """The opset that the model had before it was brought to the first one that the frontend knows."""
 
     @property
     def folder(self) -> Path | None:
@@ -79,6 +82,19 @@ def _parse(data: bytes, what: str) -> onnx.ModelProto:
     return model
 
 
+def _converted(model: Model, opset: int) -> Model:
+    """A model of an opset before the first that the frontend knows, brought to it by onnx."""
+    try:
+        proto = version_converter.convert_version(model.proto, OLDEST_OPSET)
+    except (RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as e:
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise InputError(
+            f"{model.path or 'the model'} is of opset {opset}, tcc reads {OLDEST_OPSET} to {NEWEST_OPSET}, "
+            f"and onnx.version_converter cannot convert it ({reason}); export it again with a newer opset"
+        ) from None
+    return replace(model, proto=proto, converted_from=opset)
+
+
 def _check_texts(texts: Iterable[object], what: str) -> None:
     """InputError if a name is no UTF-8, which protobuf then gives as bytes."""
     for text in texts:
@@ -116,10 +132,11 @@ def _checked(model: Model) -> Model:
     _check_texts([o.domain for o in proto.opset_import], what)
     opset = model.opsets.get("")
     if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        raise InputError(
-            f"{what} is of opset {opset} and tcc reads {OLDEST_OPSET} to {NEWEST_OPSET}; "
-            "convert it with onnx.version_converter"
-        )
+        if opset > NEWEST_OPSET:
+            raise InputError(
+                f"{what} is of opset {opset} and tcc reads up to {NEWEST_OPSET}; convert it with onnx.version_converter"
+            )
+        return _checked(_converted(model, opset))
     if not proto.graph.output:
         raise InputError(f"{what} has no outputs: it is no ONNX model, or a truncated one")
     for kind, infos in (("inputs", proto.graph.input), ("outputs", proto.graph.output)):

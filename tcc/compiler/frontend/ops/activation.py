@@ -47,7 +47,13 @@ def gelu(n: Node) -> Value:
 
 @onnx_op("PRelu")
 def prelu(n: Node) -> Value:
-    return n.op(graph.Prelu, n.input(0), n.input(1))
+    """A slope of one number a channel, as opsets before 7 and some exporters since have it, goes along dim 1."""
+    x, slope = n.input(0), n.input(1)
+    shape, given = n.shape(x), n.shape(slope)
+    old = n.importer.model.converted_from is not None
+    if len(shape) > 1 and len(given) == 1 and given[0] == shape[1] and (old or given[0] not in (1, shape[-1])):
+        slope = n.reshape(slope, (given[0], *[1] * (len(shape) - 2)))
+    return n.op(graph.Prelu, x, slope)
 
 
 @onnx_op("SwiGLU")

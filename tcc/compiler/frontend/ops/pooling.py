@@ -11,6 +11,7 @@ from tcc.compiler.frontend.windows import window
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
+from tcc.ir.expr import product
 
 
 def _common(n: Node) -> dict[str, Any]:
@@ -31,6 +32,27 @@ def max_pool(n: Node) -> list[Value]:
         return [n.op(graph.MaxPool, n.input(0), **_common(n))]
     order = n.attr("storage_order", 0)
     return list(n.ops(graph.MaxPoolIndices, n.input(0), storage_order=order, **_common(n)))
+
+
+@onnx_op("MaxUnpool")
+def max_unpool(n: Node) -> Value:
+    """Elements scattered to flat places of the shape that the pool had; a larger output_shape is that with zeros after
+    it in each dim."""
+    x, places = n.input(0), n.input(1)
+    kernel = n.attr("kernel_shape")
+    strides, pads = n.attr("strides", [1] * len(kernel)), n.attr("pads", [0] * (2 * len(kernel)))
+    ends = zip(kernel, strides, pads, pads[len(kernel) :], strict=False)
+    space = [s * (d - 1) + k - b - e for d, (k, s, b, e) in zip(n.shape(x)[2:], ends, strict=True)]
+    shape = (*n.shape(x)[:2], *space)
+    zeros = n.op(graph.Expand, n.constant(0, n.dtype(x)), shape=(product(shape),))
+    flat = [n.reshape(v, (product(n.shape(v)),)) for v in (places, x)]
+    found = n.reshape(n.op(graph.ScatterElements, zeros, *flat, axis=0), shape)
+    if n.optional(2) is None:
+        return found
+    after = [wanted - have for wanted, have in zip(n.ints(2, "output_shape"), shape, strict=True)]
+    if not all(isinstance(a, int) and a >= 0 for a in after):
+        raise InputError(f"its output_shape is not at least the {[str(d) for d in shape]} that its windows span")
+    return n.op(graph.Pad, found, before=(0,) * len(after), after=tuple(after), value=0)
 
 
 @onnx_op("AveragePool")

@@ -77,8 +77,12 @@ def _resize(
         # An axis that keeps its extent is not resized.
         same = [v == 1.0 if scales is not None else v == shape[a] for a, v in picked]
         picked = [p for p, s in zip(picked, same, strict=True) if not s]
-    elif crop and list(axes) != sorted(axes):
-        raise InputError(f"its axes {list(axes)} must be ascending with tf_crop_and_resize")
+    elif crop:
+        # The region of interest is given in the order of the axes: all starts, then all ends.
+        roi, order = attrs["roi"], sorted(range(len(axes)), key=lambda i: axes[i])
+        if len(roi) != 2 * len(axes):
+            raise InputError(f"its roi has {len(roi)} numbers, and {2 * len(axes)} are needed for {len(axes)} axes")
+        attrs["roi"] = tuple(roi[i + half] for half in (0, len(axes)) for i in order)
     if not picked:
         return x
     attrs["axes"] = tuple(a for a, _ in picked)
