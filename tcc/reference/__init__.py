@@ -108,6 +108,9 @@ from tcc.reference.indexing import (
     tensor_scatter,
     unique,
 )
+from tcc.reference.labels import (
+    label_encoder,
+)
 from tcc.reference.logic import (
     and_,
     bit_shift,
@@ -344,6 +347,7 @@ __all__ = [
     "instance_normalization",
     "is_inf",
     "is_nan",
+    "label_encoder",
     "layer_normalization",
     "leaky_relu",
     "less",

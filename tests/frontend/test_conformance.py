@@ -30,7 +30,6 @@ from tcc.ir.verifier import verify
 REFUSED = {
     "test_training_dropout": "training mode",
     "test_bernoulli": "RandomUniformLike",
-    "test_ai_onnx_ml": "ai.onnx.ml",
     "test_scan_sum": "opset is 8",
     "test_image_decoder": "ImageDecoder",
     "test_adagrad": "Adagrad",

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables from labels to labels, as ai.onnx.ml has them: strings or numbers to strings or numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tcc.reference._numeric import Array
+
+_NAN = object()
+
+
+def label_encoder(x: Array, keys: Array, values: Array, default: Array) -> Array:
+    """The value at the first key that equals each element, `default` [1] where none does; NaN equals NaN.
+
+    ai.onnx.ml LabelEncoder, CategoryMapper. Raises ValueError where keys and values differ in number.
+    """
+    x, keys, values = np.asarray(x), np.asarray(keys).reshape(-1), np.asarray(values).reshape(-1)
+    if keys.size != values.size:
+        raise ValueError(f"{keys.size} keys have {values.size} values.")
+    at: dict[Any, int] = {}
+    for i, k in enumerate(keys.tolist()):
+        at.setdefault(_key(k), i)
+    table = np.concatenate([values, np.asarray(default, values.dtype).reshape(1)])
+    places = [at.get(_key(v), values.size) for v in x.reshape(-1).tolist()]
+    return table[np.asarray(places, np.int64)].reshape(x.shape)
+
+
+def _key(value: Any) -> Any:
+    return _NAN if isinstance(value, float) and value != value else value
