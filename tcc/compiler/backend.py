@@ -5,119 +5,68 @@
     rep = tcc.backend.prepare(onnx.load("model.onnx"), "CPU")
     outputs = rep.run([x])
 
-A model whose shapes the caller decides (free dims, or small inputs such as axes, sizes and pads) is compiled when it
-is run, once for each set of shapes and of such values.
+A model whose shapes the caller decides (free dims, or inputs that hold axes, sizes and pads) is compiled when it is
+run, once for each set of shapes and of such values: see `tcc.compile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
 from tcc.compiler.api import compile
-from tcc.compiler.frontend.binding import declared_dims, real_inputs
 from tcc.compiler.frontend.functions import Functions
 from tcc.compiler.frontend.survey import check_operators
+from tcc.compiler.targets import gpu_target
 from tcc.errors import InputError
 from tcc.runtime.engine import Engine
-
-SMALL = 64
-"""Inputs of rank 0 or 1 with at most so many elements may decide shapes."""
-
-Array = np.ndarray[Any, Any]
+from tcc.runtime.specialise import SpecialisingEngine
 
 
 class TccRep(BackendRep):
-    """A model ready to run. `options`: those of `tcc.compile`."""
+    """A model ready to run. `device`: of `TccBackend`; `options`: those of `tcc.compile`."""
 
-    def __init__(self, model: onnx.ModelProto, target: str, options: Mapping[str, Any]) -> None:
-        self.model = model
-        self.target = target
-        self.options = dict(options)
-        self.shapes: dict[str, Sequence[int]] = dict(self.options.pop("shapes", None) or {})
-        self.names = [i.name for i in real_inputs(model)]
+    def __init__(self, model: onnx.ModelProto, device: str, options: Mapping[str, Any]) -> None:
         self.outputs = [o.name for o in model.graph.output]
-        self._engines: dict[Any, tuple[Engine, frozenset[str]]] = {}
-        self._fixed: Engine | None = None
-        try:
-            self._fixed = compile(model, target=target, shapes=self.shapes, **self.options)
-        except InputError:
-            if not any(_decides_shapes(i) for i in real_inputs(model)):
-                raise
+        self._gpu = _gpu_number(device)
+        target = "cpu" if self._gpu is None else _gpu_target(device, self._gpu)
+        with self._active():
+            self.engine = compile(model, **{"target": target, **options})
 
     @property
     def engines(self) -> list[Engine]:
         """The engines compiled so far."""
-        return [e for e in (self._fixed, *(e for e, _ in self._engines.values())) if e is not None]
+        return self.engine.engines if isinstance(self.engine, SpecialisingEngine) else [self.engine]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs, in order, as a named tuple. `inputs`: arrays in order, or by name.
 
-        Raises InputError for inputs that do not fit the model, and for a model that cannot be compiled.
+        Raises InputError for inputs that do not fit the model, and for a model that cannot be compiled for them.
         """
-        feed = self._feed(inputs)
-        engine, held = self._engine(feed)
-        results = engine({n: a for n, a in feed.items() if n not in held})
+        if not isinstance(inputs, Mapping | list | tuple):
+            inputs = [inputs]
+        with self._active():
+            results = self.engine.run(_arrays(inputs))
         return namedtupledict("Outputs", self.outputs)(*(results[n] for n in self.outputs))
 
-    def _feed(self, inputs: Any) -> dict[str, Any]:
-        if isinstance(inputs, Mapping):
-            given = dict(inputs)
-        else:
-            values = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-            if len(values) != len(self.names):
-                raise InputError(
-                    f"{len(values)} inputs are given and the model takes {len(self.names)}: {', '.join(self.names)}"
-                )
-            given = dict(zip(self.names, values, strict=True))
-        return {n: v if v is None or isinstance(v, list | tuple) else np.asarray(v) for n, v in given.items()}
+    def _active(self) -> AbstractContextManager[Any]:
+        if self._gpu is None:
+            return nullcontext()
+        from tcc.runtime.cuda.device import current_gpu
 
-    def _engine(self, feed: Mapping[str, Any]) -> tuple[Engine, frozenset[str]]:
-        if self._fixed is not None:
-            return self._fixed, frozenset()
-        small = [n for n, a in feed.items() if _is_small(a)]
-        key = tuple((n, _form(a), np.asarray(a).tobytes() if n in small else b"") for n, a in feed.items())
-        if key not in self._engines:
-            self._engines[key] = self._specialise(feed, small)
-        return self._engines[key]
-
-    def _specialise(self, feed: Mapping[str, Any], small: Sequence[str]) -> tuple[Engine, frozenset[str]]:
-        """An engine for the shapes of these inputs, and for the values of the small ones where they decide shapes."""
-        shapes = {n: _form(a) for n, a in feed.items()}
-        try:
-            return compile(self.model, target=self.target, shapes=shapes, **self.options), frozenset()
-        except InputError:
-            if not small:
-                raise
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        model.graph.initializer.extend(numpy_helper.from_array(feed[n], n) for n in small)
-        rest = {n: s for n, s in shapes.items() if n not in small}
-        return compile(model, target=self.target, shapes=rest, **self.options), frozenset(small)
+        return current_gpu(self._gpu).active()
 
 
-def _decides_shapes(info: onnx.ValueInfoProto) -> bool:
-    """Whether an input has free dims, may hold axes, sizes or the like, or is a sequence or an optional."""
-    if not info.type.HasField("tensor_type"):
-        return True
-    dims = declared_dims(info)
-    return dims is None or len(dims) <= 1 or not all(isinstance(d, int) for d in dims)
-
-
-def _is_small(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim <= 1 and value.size <= SMALL and value.dtype.kind not in "OUST"
-
-
-def _form(value: Any) -> Any:
-    """What `shapes` binds an input to: the shape of a tensor, those of a sequence's tensors, None of nothing."""
-    if value is None:
-        return None
-    return tuple(map(_form, value)) if isinstance(value, list | tuple) else np.shape(value)
+def _arrays(inputs: Any) -> Any:
+    """Inputs with numbers as arrays, so that plain Python values are taken too; all else as it is."""
+    if isinstance(inputs, Mapping):
+        return {n: np.asarray(v) if isinstance(v, int | float | bool) else v for n, v in inputs.items()}
+    return [np.asarray(v) if isinstance(v, int | float | bool) else v for v in inputs]
 
 
 class TccBackend(Backend):
@@ -138,7 +87,7 @@ class TccBackend(Backend):
 
         Raises InputError for a model or a device that tcc does not take.
         """
-        return TccRep(model, _target(device), {"opt_level": 1, **kwargs})
+        return TccRep(model, device, {"opt_level": 1, **kwargs})
 
     @classmethod
     def run_node(
@@ -163,29 +112,26 @@ class TccBackend(Backend):
     def supports_device(cls, device: str) -> bool:
         """Whether engines for the device can run here."""
         try:
-            kind = Device(device).type
-        except AttributeError:
+            number = _gpu_number(device)
+        except InputError:
             return False
-        if kind == DeviceType.CPU:
-            return True
-        from tcc.runtime.cuda.device import devices
-
-        return bool(devices())
+        return number is None or gpu_target(number) is not None
 
 
-def _target(device: str) -> str:
-    """The target of a device of this machine."""
+def _gpu_number(device: str) -> int | None:
+    """The number of the GPU that a device names, None for the CPU; InputError for another device."""
     try:
-        kind = Device(device).type
-    except AttributeError:
-        raise InputError(f"the device is CPU or CUDA, not {device!r}") from None
-    if kind == DeviceType.CPU:
-        return "cpu"
-    from tcc.runtime.cuda.device import devices
+        named = Device(device)
+    except (AttributeError, ValueError):
+        raise InputError(f"the device is CPU, CUDA or CUDA:0, not {device!r}") from None
+    return None if named.type == DeviceType.CPU else named.device_id
 
-    if not devices():
-        raise InputError(f"the device {device} is asked for, and there is no NVIDIA GPU here; use CPU")
-    return "native"
+
+def _gpu_target(device: str, number: int) -> str:
+    target = gpu_target(number)
+    if target is None:
+        raise InputError(f"the device {device} is asked for, and there is no such NVIDIA GPU here; use CPU")
+    return target.name
 
 
 is_compatible = TccBackend.is_compatible

@@ -13,7 +13,7 @@ from tcc.compiler.dump_kernels import dump_kernels
 from tcc.compiler.emit_engine import build_engine
 from tcc.compiler.engine_writer import EngineContent, to_bytes
 from tcc.compiler.frontend.constants import read_constants
-from tcc.compiler.frontend.importer import load_onnx
+from tcc.compiler.frontend.importer import Imported, load_onnx
 from tcc.compiler.options import Options
 from tcc.compiler.phases.pipelines import pipelines
 from tcc.compiler.targets import resolve_target
@@ -30,7 +30,11 @@ assert phases  # registers the passes that need the code generators
 
 def import_model(source: Any, options: Options, context: PassContext) -> ModuleOp:
     """The module of an ONNX model (path, bytes or ModelProto), with its target, options and whole pipeline."""
-    imported = load_onnx(source, options.shapes, context.decisions)
+    return ready(load_onnx(source, options.shapes, context.decisions), options)
+
+
+def ready(imported: Imported, options: Options) -> ModuleOp:
+    """The module of an imported model, with its target, options and whole pipeline."""
     module = imported.module
     module.resources.origins = module.resources.origins | imported.in_file
     module.attrs["target"] = resolve_target(options.target).name
@@ -100,10 +104,18 @@ def compile_model(
 ) -> EngineContent:
     """The engine of an ONNX model; what was decided on the way is added to `decisions`."""
     context = PassContext(decisions=Decisions() if decisions is None else decisions)
-    module = import_model(source, options, context)
-    whole = context_for(module, options)
-    whole.decisions = context.decisions
-    return engine_content(module, whole, manager or PassManager())
+    imported = load_onnx(source, options.shapes, context.decisions)
+    return compile_imported(imported, options, context.decisions, manager)
+
+
+def compile_imported(
+    imported: Imported, options: Options, decisions: Decisions, manager: PassManager | None = None
+) -> EngineContent:
+    """The engine of an imported model."""
+    module = ready(imported, options)
+    context = context_for(module, options)
+    context.decisions = decisions
+    return engine_content(module, context, manager or PassManager())
 
 
 def finish(module: ModuleOp, options: Mapping[str, Any]) -> bytes:

@@ -36,15 +36,20 @@ def resolve_target(name: str) -> Target:
     return target(name, threads())
 
 
-@functools.cache
 def native_gpu() -> Target | None:
     """The target of the first GPU, or None where there is none (or no driver)."""
+    return gpu_target(0)
+
+
+@functools.cache
+def gpu_target(number: int) -> Target | None:
+    """The target of a GPU by its number, or None where there is none (or no driver)."""
     from tcc.runtime.cuda.device import devices
 
     found = devices()
-    if not found:
+    if not 0 <= number < len(found):
         return None
-    runs = [t for t in CUDA_TARGETS.values() if found[0].runs(t.name)]
+    runs = [t for t in CUDA_TARGETS.values() if found[number].runs(t.name)]
     return max(runs, key=lambda t: t.sm) if runs else None
 
 

@@ -87,6 +87,10 @@ class EngineData:
                 return flat.reshape(buffer["shape"])
         raise InputError(f"the engine {self.name} has no weight '{name}'")
 
+    def weight_blocks(self) -> list[tuple[int, int]]:
+        """(address, bytes) of the memory that holds the weights."""
+        return [(self.weights_address, self.weights_bytes)] if self.weights_bytes else []
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; a reader never sees it half written."""
         write_atomically(Path(path), self.raw)

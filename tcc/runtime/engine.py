@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tcc.errors import FailureError, InputError
@@ -20,7 +20,6 @@ from tcc.runtime.executor import Context, Executor, LaunchTime, Value, show_shap
 from tcc.runtime.signature import Signature, TensorSpec
 
 Inputs = Mapping[str, Any] | Sequence[Any]
-Specialise = Callable[[dict[str, tuple[int, ...]]], "Engine"]
 
 
 def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Engine:
@@ -36,17 +35,15 @@ class Engine:
     """A loaded engine: ``engine({"x": x})`` or ``engine(x)`` gives a dict of outputs by name.
 
     Inputs are numpy arrays, or what supports DLPack or ``__cuda_array_interface__``; outputs are numpy arrays where the
-    inputs are in host memory. `specialise` is called for input shapes that this engine does not cover and returns an
-    engine that does; without it they are an InputError.
+    inputs are in host memory. Shapes that the engine does not cover are an InputError; `SpecialisingEngine` makes other
+    engines for them.
     """
 
-    def __init__(self, data: EngineData, specialise: Specialise | None = None) -> None:
+    def __init__(self, data: EngineData) -> None:
         self.data = data
-        self.specialise = specialise
         self.executor = _executor(data)
         self._signature = Signature(data)
         self._idle: list[Context] = []
-        self._special: dict[tuple[tuple[int, ...], ...], Engine] = {}
         self._direct = [data.buffers[o["buffer"]]["space"] == "output" for o in data.outputs]
         self._all_direct = all(self._direct)
         self._out_names = [o["name"] for o in data.outputs]
@@ -101,13 +98,7 @@ class Engine:
         written in place or overlaps an input or another output.
         """
         values = self._accept(inputs)
-        try:
-            symbols = self._signature.check(values)
-        except InputError:
-            other = self._other(values)
-            if other is None:
-                raise
-            return other.run(inputs, out)
+        symbols = self._signature.check(values)
         given = self._accept_out(out, values) if out else {}
         outputs = self._memory(values, symbols, given)
         context = self._take()
@@ -140,13 +131,7 @@ class Engine:
                 raise InputError(
                     f"the input '{spec.name}' is not contiguous and cannot be bound: make it contiguous first"
                 )
-        try:
-            symbols = self._signature.check(values)
-        except InputError:
-            other = self._other(values)
-            if other is None:
-                raise
-            return other.bind(inputs, outputs)
+        symbols = self._signature.check(values)
         given = self._accept_out(outputs, values) if outputs else {}
         memory = self._memory(values, symbols, given)
         return BoundCall(self, values, memory, symbols, dict(outputs or {}), given)
@@ -156,13 +141,7 @@ class Engine:
         comes from.
         """
         values = self._accept(inputs)
-        try:
-            symbols = self._signature.check(values)
-        except InputError:
-            other = self._other(values)
-            if other is None:
-                raise
-            return other.profile(inputs)
+        symbols = self._signature.check(values)
         context = self._take()
         try:
             return context.profile(values, self._memory(values, symbols, {}), symbols)
@@ -266,20 +245,6 @@ class Engine:
                 name = self._out_names[i]
                 held = self.outputs[i].type is not None
                 outputs[i] = context.host_result(i) if held else context.result(i, inputs, given.get(name))
-
-    def _other(self, values: Sequence[Value]) -> Engine | None:
-        """An engine for the shapes of these inputs, where that is all that is wrong with them and a compiler is at
-        hand.
-        """
-        if self.specialise is None or not self._signature.only_shapes_differ(values):
-            return None
-        key = tuple(value.shape for value in values)
-        if key not in self._special:
-            self._special[key] = self.specialise(
-                {spec.name: v.shape for spec, v in zip(self.inputs, values, strict=True)}
-            )
-        other = self._special[key]
-        return None if other is self else other
 
 
 class BoundCall:

@@ -67,14 +67,6 @@ class Signature:
         fixed = self._outputs[index]
         return fixed if fixed is not None else tuple(evaluate(d, symbols) for d in self.outputs[index].shape)
 
-    def only_shapes_differ(self, values: Sequence[Value]) -> bool:
-        """Whether dtypes and ranks are as the engine wants them."""
-        pairs = zip(values, self.inputs, strict=True)
-        return all(
-            spec.type is None and value.dtype == spec.dtype and len(value.shape) == len(spec.shape)
-            for value, spec in pairs
-        )
-
     def _bind(self, values: Sequence[Value]) -> dict[str, int]:
         symbols: dict[str, int] = {}
         for symbol in self._symbols:

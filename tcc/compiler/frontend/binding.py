@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 
+from tcc.compiler.frontend.problems import Problem
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir.expr import Dim, Sym
@@ -31,10 +32,25 @@ class Inputs:
     """Sequences of bound length: the types of their tensors."""
 
 
-def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Inputs of the graph that are not initialisers."""
-    held = {t.name for t in model.graph.initializer} | {s.values.name for s in model.graph.sparse_initializer}
+def real_inputs(model: onnx.ModelProto, given: Collection[str] = ()) -> list[onnx.ValueInfoProto]:
+    """Inputs of the graph that are not initialisers, and those of `given` that are."""
+    held = _held(model).difference(given)
     return [i for i in model.graph.input if i.name not in held]
+
+
+def optional_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs whose initialiser is a default that a caller may replace: from IR version 4 on."""
+    held = _held(model) if model.ir_version >= 4 else ()
+    return [i for i in model.graph.input if i.name in held]
+
+
+def hosted_inputs(model: onnx.ModelProto) -> list[str]:
+    """Inputs that are sequences or optionals."""
+    return [i.name for i in real_inputs(model) if not i.type.HasField("tensor_type")]
+
+
+def _held(model: onnx.ModelProto) -> set[str]:
+    return {t.name for t in model.graph.initializer} | {s.values.name for s in model.graph.sparse_initializer}
 
 
 def identifier(text: str, taken: Iterable[str]) -> str:
@@ -86,9 +102,19 @@ def declared_dims(info: onnx.ValueInfoProto) -> list[int | str | None] | None:
     return out
 
 
-def bind_inputs(model: onnx.ModelProto, shapes: Shapes | None, names: DimNames) -> Inputs:
-    """Types of the inputs with the given shapes bound; InputError on an unknown input, wrong rank or contradiction."""
-    infos = real_inputs(model)
+def bind_inputs(
+    model: onnx.ModelProto,
+    shapes: Shapes | None,
+    names: DimNames,
+    problems: list[Problem] | None = None,
+    replaced: Collection[str] = (),
+) -> Inputs:
+    """Types of the inputs with the given shapes bound; InputError on an unknown input, wrong rank or contradiction.
+
+    With `problems`, an input that tcc does not take is added there and left out. `replaced`: initialisers that are
+    inputs here.
+    """
+    infos = real_inputs(model, replaced)
     everything = dict(shapes or {})
     result = Inputs()
     tensors = [i for i in infos if i.type.HasField("tensor_type")]
@@ -97,32 +123,45 @@ def bind_inputs(model: onnx.ModelProto, shapes: Shapes | None, names: DimNames) 
     _check_names(given, infos)
     bound = _bound_params(given, tensors)
     for info in infos:
-        if info.name in held:
-            result.types[info.name] = value_type(info.type, f'the input "{info.name}"')
-            if info.name in everything:
-                _bind_form(info.name, result.types[info.name], everything[info.name], result)
-            continue
-        dtype = element_type(info.type.tensor_type.elem_type, f'the input "{info.name}"')
-        declared = declared_dims(info)
-        wanted = given.get(info.name)
-        if declared is None and wanted is None:
-            raise InputError(f'the input "{info.name}" has no rank; give its shape with --shape {info.name}=...')
-        pattern = declared if declared is not None else [None] * len(wanted or ())
-        shape: list[Dim] = []
-        for i, d in enumerate(pattern):
-            number = wanted[i] if wanted is not None else None
-            if isinstance(d, int):
-                shape.append(d)
-            elif number is not None:
-                shape.append(number)
-            elif isinstance(d, str):
-                shape.append(bound[d] if d in bound else names.of_param(d))
+        try:
+            if info.name in held:
+                t = value_type(info.type, f'the input "{info.name}"')
             else:
-                shape.append(names.fresh(f"{info.name}_{i}"))
-        result.types[info.name] = TensorType(tuple(shape), dtype)
-        if not all(isinstance(d, int) for d in shape):
-            result.free[info.name] = tuple(str(d) if isinstance(d, int) else "?" for d in shape)
+                t = _type(info, given.get(info.name), bound, names)
+        except InputError as e:
+            if problems is None:
+                raise
+            problems.append(Problem(str(e)))
+            continue
+        result.types[info.name] = t
+        if info.name in held and info.name in everything:
+            _bind_form(info.name, t, everything[info.name], result)
+        elif isinstance(t, TensorType) and info.name not in held and not t.is_static:
+            result.free[info.name] = tuple(str(d) if isinstance(d, int) else "?" for d in t.shape)
     return result
+
+
+def _type(
+    info: onnx.ValueInfoProto, wanted: Sequence[int | None] | None, bound: Mapping[str, int], names: DimNames
+) -> TensorType:
+    """The type of one input under the extents given for it and for dim_params."""
+    dtype = element_type(info.type.tensor_type.elem_type, f'the input "{info.name}"')
+    declared = declared_dims(info)
+    if declared is None and wanted is None:
+        raise InputError(f'the input "{info.name}" has no rank; give its shape with --shape {info.name}=...')
+    pattern = declared if declared is not None else [None] * len(wanted or ())
+    shape: list[Dim] = []
+    for i, d in enumerate(pattern):
+        number = wanted[i] if wanted is not None else None
+        if isinstance(d, int):
+            shape.append(d)
+        elif number is not None:
+            shape.append(number)
+        elif isinstance(d, str):
+            shape.append(bound[d] if d in bound else names.of_param(d))
+        else:
+            shape.append(names.fresh(f"{info.name}_{i}"))
+    return TensorType(tuple(shape), dtype)
 
 
 def value_type(proto: onnx.TypeProto, what: str) -> Type:
@@ -200,7 +239,7 @@ def _bound_params(given: Mapping[str, Sequence[int | None]], infos: Sequence[onn
 
 def free_dims(model: onnx.ModelProto, shapes: Shapes | None = None) -> dict[str, tuple[str, ...]]:
     """Inputs that have free dims under `shapes`: name → dims as text, `?` where one is free."""
-    return bind_inputs(model, shapes, DimNames()).free
+    return bind_inputs(model, shapes, DimNames(), []).free
 
 
 def how_to_bind(free: Mapping[str, Sequence[str]]) -> str:

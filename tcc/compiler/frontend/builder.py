@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tcc.compiler.frontend.deciding import Deciding
 from tcc.compiler.frontend.symbolic import evaluate_symbolic, is_symbolic, settle
 from tcc.errors import InputError
 from tcc.ir import graph
@@ -34,6 +35,7 @@ class Builder:
         self.block = block
         self.loc: tuple[str, ...] = ()
         self.known: dict[Value, Array] = {}
+        self.deciding = Deciding(self.known)
         self.in_file: set[Value] = set()
         """Constants whose content the model file holds."""
         self._last_initialiser: Op | None = None
@@ -125,10 +127,7 @@ class Builder:
         if any(is_symbolic(a) for a in arrays):
             out = evaluate_symbolic(op, arrays)
             return None if out is None else [out]
-        try:
-            return op.evaluate(*by_field(op, arrays))
-        except (ValueError, IndexError, ZeroDivisionError) as e:
-            raise InputError(f"it cannot be computed: {e}") from None
+        return compute(op, by_field(op, arrays))
 
     def finish(self, module: ModuleOp) -> frozenset[str]:
         """Erase what nothing uses and give constants their resources; the hashes of those the model file holds."""
@@ -141,6 +140,14 @@ class Builder:
                     if op.y in self.in_file:
                         held.add(op.value.sha256)
         return frozenset(held)
+
+
+def compute(op: graph.GraphOp, arrays: Sequence[Array | None]) -> Sequence[Array]:
+    """The results of an op on arrays as `by_field` gives them; InputError where it has none."""
+    try:
+        return op.evaluate(*arrays)
+    except (ValueError, IndexError, ZeroDivisionError) as e:
+        raise InputError(f"it cannot be computed: {e}") from None
 
 
 def by_field(op: Op, arrays: Sequence[Array]) -> list[Array | None]:

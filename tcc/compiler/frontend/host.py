@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,8 @@ from onnx import shape_inference
 
 from tcc import reference
 from tcc.compiler.frontend.functions import bound_attributes, type_proto
-from tcc.compiler.frontend.node import Node
+from tcc.compiler.frontend.node import Array, Node
+from tcc.compiler.frontend.problems import NeedsValue
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
@@ -28,6 +30,10 @@ _NOT_HOST = frozenset((
     "SequenceInsert", "SequenceAt", "SequenceLength", "SequenceMap", "SplitToSequence", "ConcatFromSequence",
     "ImageDecoder",
 ))  # fmt: skip
+
+
+# Operands whose values are extents of the result.
+_DECIDING = {"CenterCropPad": (1,), "Col2Im": (1, 2), "DFT": (1, 2), "MelWeightMatrix": (0, 1), "STFT": (1, 3)}
 
 
 @cache
@@ -75,22 +81,14 @@ def _result_types(n: Node) -> tuple[TensorType, ...]:
     # With the defaults written out: some inference functions of onnx take an absent attribute for 0.
     node.attribute.extend(bound_attributes(onnx.FunctionProto(), n.attributes, schema).values())
     node.output.extend(f"o{i}" for i in range(count))
-    types: dict[str, onnx.TypeProto] = {}
-    data: dict[str, onnx.TensorProto] = {}
-    for i, v in enumerate(n.values):
-        node.input.append("" if v is None else f"i{i}")
-        if v is None:
-            continue
-        types[f"i{i}"] = type_proto(v)
-        known = n.known(v)
-        if known is not None and known.dtype != object and known.size <= 4096:
-            data[f"i{i}"] = onnx.numpy_helper.from_array(known, f"i{i}")
-    try:
-        found = shape_inference.infer_node_outputs(
-            schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", n.opset)]
-        )
-    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as e:
-        raise InputError(f"its operands do not fit: {str(e).splitlines()[0]}") from None
+    node.input.extend("" if v is None else f"i{i}" for i, v in enumerate(n.values))
+    deciding = [v for i, v in enumerate(n.values) if v is not None and i in _DECIDING.get(n.proto.op_type, ())]
+    found = _inferred(n, schema, node, n.content if deciding else n.known)
+    for v in deciding:
+        if n.content(v) is None and not _settled(found, node.output):
+            error = n.needed(v, "the extents of its outputs depend on the value of an operand, and that is not known")
+            if isinstance(error, NeedsValue):
+                raise error
     symbols = {str(d): d for v in n.values if v is not None for d in n.shape(v)}
     out: list[TensorType] = []
     for i, name in enumerate(node.output):
@@ -105,3 +103,35 @@ def _result_types(n: Node) -> tuple[TensorType, ...]:
                 dims.append(symbols.get(d.dim_param) or n.importer.names.fresh(f"{n.loc}_{len(dims)}"))
         out.append(graph.dense(dims, element_type(t.tensor_type.elem_type, "its result")))
     return tuple(out)
+
+
+def _inferred(
+    n: Node, schema: Any, node: onnx.NodeProto, content: Callable[[Value], Array | None]
+) -> dict[str, onnx.TypeProto]:
+    """Types by output from ONNX's inference, which sees the small operands that have a content."""
+    types: dict[str, onnx.TypeProto] = {}
+    data: dict[str, onnx.TensorProto] = {}
+    for i, v in enumerate(n.values):
+        if v is None:
+            continue
+        types[f"i{i}"] = type_proto(v)
+        known = content(v)
+        if known is not None and known.dtype != object and known.size <= 4096:
+            data[f"i{i}"] = onnx.numpy_helper.from_array(known, f"i{i}")
+    try:
+        return shape_inference.infer_node_outputs(
+            schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", n.opset)]
+        )
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as e:
+        raise InputError(f"its operands do not fit: {str(e).splitlines()[0]}") from None
+
+
+def _settled(found: Mapping[str, onnx.TypeProto], outputs: Iterable[str]) -> bool:
+    """Whether all outputs have a shape without unknown extents."""
+    types = [found.get(name) for name in outputs]
+    return all(
+        t is not None
+        and t.tensor_type.HasField("shape")
+        and all(d.HasField("dim_value") or d.dim_param for d in t.tensor_type.shape.dim)
+        for t in types
+    )

@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import onnx
 from onnx import AttributeProto
 
-from tcc.compiler.frontend.binding import DimNames, Shapes, bind_inputs, how_to_bind
+from tcc.compiler.frontend.binding import DimNames, Shapes, bind_inputs, free_dims, how_to_bind
 from tcc.compiler.frontend.builder import Builder
 from tcc.compiler.frontend.functions import Functions, bound_attributes
 from tcc.compiler.frontend.host import host_call, host_function
 from tcc.compiler.frontend.model import Model, Source, domain_of, opsets_of, read_model
 from tcc.compiler.frontend.node import Node
+from tcc.compiler.frontend.problems import ImportFailure, Problem, Unsupported, again, problem_of
 from tcc.compiler.frontend.registry import handlers
 from tcc.compiler.frontend.sequence import StaticOptional, StaticSequence, host_values, hosted
-from tcc.compiler.frontend.survey import check_operators, in_order, node_name
-from tcc.compiler.frontend.tensors import sparse_to_array, to_array
+from tcc.compiler.frontend.survey import check_calls, in_order, node_name
+from tcc.compiler.frontend.tensors import Array, sparse_to_array, to_array
 from tcc.errors import InputError, TccError
 from tcc.ir import graph
 from tcc.ir.core import Value
@@ -34,13 +36,14 @@ class Imported:
     """An imported model.
 
     `in_file`: sha256 of the constants that the model file holds, so dumps need not. `free`: inputs that still have
-    free dims, with their dims as text.
+    free dims, with their dims as text. `deciding`: inputs whose given values decided a shape or an attribute.
     """
 
     module: ModuleOp
     path: Path | None
     in_file: frozenset[str] = frozenset()
     free: dict[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    deciding: tuple[str, ...] = ()
 
 
 @dataclass
@@ -77,35 +80,95 @@ def import_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisio
     return load_onnx(source, shapes, decisions).module
 
 
-def load_onnx(source: Source, shapes: Shapes | None = None, decisions: Decisions | None = None) -> Imported:
+def load_onnx(
+    source: Source,
+    shapes: Shapes | None = None,
+    decisions: Decisions | None = None,
+    values: Mapping[str, Array] | None = None,
+    replaced: Collection[str] = (),
+) -> Imported:
     """A model (path, bytes or proto) imported with the free dims of inputs bound by `shapes` (input name → extents,
-    None where a dim stays free). Opsets 7 to 28. InputError, one sentence, says what cannot be imported and why."""
+    None where a dim stays free). Opsets 7 to 28.
+
+    `values`: contents of inputs that decide shapes or attributes; what is imported is right for these alone, and
+    `Imported.deciding` says which were used. `replaced`: initialisers whose values a call gives.
+
+    ImportFailure says what cannot be imported and why, all of it.
+    """
     model = read_model(source)
     functions = Functions(model.proto)
-    check_operators(model.proto, functions)
-    names = DimNames()
-    inputs = bind_inputs(model.proto, shapes, names)
+    check_calls(model.proto, functions)
+    asked = _Asked(model, functions, shapes, values or {}, replaced)
+    try:
+        return _load(asked, GraphImporter, Decisions() if decisions is None else decisions)
+    except ImportFailure:
+        raise
+    except TccError as first:
+        # What else is wrong takes an import that goes on behind errors; the one above has none of its allowances.
+        from tcc.compiler.frontend.collect import CollectingImporter
+
+        problems: list[Problem] = []
+        try:
+            _load(asked, partial(CollectingImporter, problems), Decisions(), problems)
+        except TccError as last:
+            problems.append(problem_of(last))
+        problems = list(dict.fromkeys(problems))  # a body that is imported twice says the same twice
+        if len(problems) < 2:
+            problems = [problem_of(first, bool(problems) and problems[0].open)]
+        raise _failure(problems, free_dims(model.proto, shapes)) from first
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What an import is of, and for."""
+
+    model: Model
+    functions: Functions
+    shapes: Shapes | None
+    values: Mapping[str, Array]
+    replaced: Collection[str]
+
+
+def _load(
+    asked: _Asked,
+    importer_class: Callable[..., GraphImporter],
+    decisions: Decisions,
+    problems: list[Problem] | None = None,
+) -> Imported:
+    names, model = DimNames(), asked.model
+    inputs = bind_inputs(model.proto, asked.shapes, names, problems, asked.replaced)
     main = graph.func("main", list(inputs.types.values()), list(inputs.types))
     result = module()
     result.block.append(main)
-    importer = GraphImporter(model, functions, Builder(main.block), names, decisions or Decisions())
+    importer = importer_class(model, asked.functions, Builder(main.block), names, decisions)
+    deciding = importer.builder.deciding
     scope = Scope(model.opsets)
-    try:
-        optional = {i.name for i in model.proto.graph.input if i.type.HasField("optional_type")}
-        for name, arg in zip(inputs.types, main.block.args, strict=True):
-            scope.values[name] = importer.argument(arg, inputs.items.get(name), name in optional)
-        outputs = [hosted(importer, v) for v in importer.graph(model.proto.graph, scope)]
-    except TccError as e:
-        # A message that says "bind" is about free dims: say which, and how.
-        reason, way_out, _ = str(e).partition("; bind")
-        if inputs.free and (way_out or "bound" in reason):
-            raise InputError(f"{reason}; {how_to_bind(inputs.free)}") from None
-        raise
+    optional = {i.name for i in model.proto.graph.input if i.type.HasField("optional_type")}
+    for name, arg in zip(inputs.types, main.block.args, strict=True):
+        scope.values[name] = importer.argument(arg, inputs.items.get(name), name in optional)
+        deciding.argument(arg, name, asked.values.get(name))
+    outputs = importer.graph(model.proto.graph, scope)
+    if problems:
+        return Imported(result, model.path)
+    outputs = [hosted(importer, v) for v in outputs]
     graph.finish(main, outputs, [o.name for o in model.proto.graph.output])
     in_file = importer.builder.finish(result)
     if model.converted_from is not None:
         in_file = frozenset[str]()  # some may be made by the conversion
-    return Imported(result, model.path, in_file, inputs.free)
+    return Imported(result, model.path, in_file, inputs.free, tuple(deciding.used))
+
+
+def _failure(problems: Sequence[Problem], free: Mapping[str, Sequence[str]]) -> ImportFailure:
+    """The report of problems; a sentence that says "bind" is about free dims, so the report says which, and how."""
+    found: list[Problem] = []
+    way_out = ""
+    for p in problems:
+        reason, advice, _ = p.text.partition("; bind")
+        if free and (advice or "bound" in reason):
+            way_out = how_to_bind(free)
+            p = Problem(reason, p.inputs, True)
+        found.append(p)
+    return ImportFailure(found, way_out)
 
 
 class GraphImporter:
@@ -156,15 +219,18 @@ class GraphImporter:
             own = set(scope.values) | set(scope.pending)
             visible = scope.names()
             shadowed = {o for n in proto.node for o in n.output} & (visible - own)
-            for index, node in in_order(proto.node, visible - shadowed, "the graph"):
-                self._node(node, index)
-            out: list[Value] = []
-            for o in proto.output:
-                try:
-                    out.append(scope.find(o.name))
-                except KeyError:
-                    raise InputError(f'the graph\'s output "{o.name}" is not produced by any node') from None
-        return out
+            self._nodes(proto.node, visible - shadowed, "the graph")
+            return [self._output(scope, o.name) for o in proto.output]
+
+    def _nodes(self, nodes: Sequence[onnx.NodeProto], defined: set[str], what: str) -> None:
+        for index, node in in_order(nodes, defined, what):
+            self._node(node, index)
+
+    def _output(self, scope: Scope, name: str) -> Value:
+        try:
+            return scope.find(name)
+        except KeyError:
+            raise InputError(f'the graph\'s output "{name}" is not produced by any node') from None
 
     def _initialiser(self, tensor: onnx.TensorProto) -> Callable[[], Value]:
         return lambda: self.builder.initialiser(to_array(tensor, self.model.folder))
@@ -180,24 +246,34 @@ class GraphImporter:
         name = self.scope.prefix + node_name(node, index)
         with self.builder.at(name):
             try:
-                values = self._import(node, name)
+                values = self._results(node, name)
             except TccError as e:
                 text = str(e)
                 if f'"{name}' in text:
                     raise
-                raise InputError(f'node "{name}" ({node.op_type}): {text}') from e
+                text = f'node "{name}" ({node.op_type}): {text}'
+                raise again(e, text) from e
+        for output, value in values.items():
+            self._define(output, value)
+
+    def _results(self, node: onnx.NodeProto, name: str) -> dict[str, Value]:
+        """The values of a node's outputs by name."""
+        values = self._import(node, name)
         if len(values) < len([o for o in node.output if o]):
-            missing = ", ".join(node.output[len(values) :])
-            raise InputError(f'node "{name}" ({node.op_type}): tcc does not give its output(s) {missing}')
+            raise InputError(f"tcc does not give its output(s) {', '.join(node.output[len(values) :])}")
+        out: dict[str, Value] = {}
         for output, value in zip(node.output, values, strict=False):
-            if not output:
-                continue
-            if value is None:
-                raise InputError(f'node "{name}" ({node.op_type}): tcc does not give its output "{output}"')
-            self.scope.values[output] = value
-            self.scope.pending.pop(output, None)
-            if value.hint is None:
-                value.hint = output
+            if output and value is None:
+                raise InputError(f'tcc does not give its output "{output}"')
+            if output and value is not None:
+                out[output] = value
+        return out
+
+    def _define(self, name: str, value: Value) -> None:
+        self.scope.values[name] = value
+        self.scope.pending.pop(name, None)
+        if value.hint is None:
+            value.hint = name
 
     def _operands(self, node: onnx.NodeProto) -> list[Value | None]:
         return [self.scope.find(i) if i else None for i in node.input]
@@ -225,13 +301,8 @@ class GraphImporter:
             return self.call(local, operands, bound_attributes(local, attributes, None), name)
         opset = self.scope.opsets.get(domain)
         if opset is None:
-            raise InputError(f"the domain {domain or 'ai.onnx'} has no opset in the model")
-        declared = self.functions.attribute_types(node.op_type, domain, opset)
-        for key, a in attributes.items():
-            if a.type == AttributeProto.UNDEFINED or a.type != declared.get(key, a.type):
-                kinds = AttributeProto.AttributeType
-                have, want = (kinds.Name(t) if t in kinds.values() else t for t in (a.type, declared.get(key)))
-                raise InputError(f"its attribute {key} is of type {have}, and {want or 'a type'} is needed")
+            raise Unsupported(f"the domain {domain or 'ai.onnx'} has no opset in the model")
+        self._check_attributes(node, opset, attributes)
         handler = handlers().get((domain, node.op_type))
         if handler is not None:
             out = handler(Node(node, opset, name, operands, attributes, self))
@@ -239,6 +310,14 @@ class GraphImporter:
         if host_function(node.op_type, domain) and not self.functions.schema_function(node.op_type, domain, opset):
             return host_call(Node(node, opset, name, operands, attributes, self))
         return self.expand(node, opset, operands, attributes, name)
+
+    def _check_attributes(self, node: onnx.NodeProto, opset: int, attributes: Mapping[str, AttributeProto]) -> None:
+        declared = self.functions.attribute_types(node.op_type, domain_of(node.domain), opset)
+        for key, a in attributes.items():
+            if a.type == AttributeProto.UNDEFINED or a.type != declared.get(key, a.type):
+                kinds = AttributeProto.AttributeType
+                have, want = (kinds.Name(t) if t in kinds.values() else t for t in (a.type, declared.get(key)))
+                raise Unsupported(f"its attribute {key} is of type {have}, and {want or 'a type'} is needed")
 
     def expand(
         self,
@@ -256,7 +335,9 @@ class GraphImporter:
         schema = self.functions.schema_function(node.op_type, domain_of(node.domain), opset)
         body = None if schema is None else self.functions.body(schema, plain, opset, operands)
         if body is None:
-            raise InputError(f"tcc has no import for {node.op_type} with these operands and attributes (opset {opset})")
+            what = "with these operands and attributes" if schema is not None else f"of {node.domain or 'ai.onnx'}"
+            text = f"tcc has no import for {node.op_type} {what}, opset {opset}"
+            raise InputError(text) if schema is not None else Unsupported(text)
         return self.call(body, operands, bound_attributes(body, attributes, schema), name)
 
     def call(
@@ -280,8 +361,7 @@ class GraphImporter:
                 scope.values[formal] = value
         nodes = [_without(n, absent) for n in function.node] if absent else list(function.node)
         with self._within(scope):
-            for index, node in in_order(nodes, scope.names(), f"{function.name}'s body"):
-                self._node(node, index)
+            self._nodes(nodes, scope.names(), f"{function.name}'s body")
             return [scope.values.get(o) for o in function.output]
 
 

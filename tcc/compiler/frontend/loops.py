@@ -66,7 +66,7 @@ def _nothing(n: Node, carried: list[Value], step: Step) -> list[Value]:
     with n.builder.into(block):
         values = step(block.args[0], block.args[1], carried)
         types = [n.type(v) for v in values[1 + len(carried) :]]
-    _drop(block)
+    drop(block)
     shapes = [(0, *(d if isinstance(d, int) else 0 for d in t.shape)) for t in types]
     return [*carried, *(n.constant(np.zeros(s, t.dtype.numpy)) for s, t in zip(shapes, types, strict=True))]
 
@@ -126,7 +126,7 @@ def _region(
                 trip, condition, carried, regions=[Region(block)], result_types=results, loc=n.builder.loc
             )  # fmt: skip
             return list(n.builder.block.append(op).results), bool(variables.made)
-        _drop(block)
+        drop(block)
     raise InputError("the extents of its carried values do not settle")
 
 
@@ -205,7 +205,8 @@ def _after(n: Node, t: Type, outer: set[str]) -> Type:
     return graph.dense(shape, t.dtype)
 
 
-def _drop(block: Block) -> None:
+def drop(block: Block) -> None:
+    """Let go of everything that the ops of a block that is thrown away use."""
     for op in list(block.ops):
         for inner in op.walk():
             inner.drop_operands()

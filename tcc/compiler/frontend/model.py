@@ -54,11 +54,13 @@ def opsets_of(imports: object) -> dict[str, int]:
     return out
 
 
-Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+Source = str | os.PathLike[str] | bytes | onnx.ModelProto | Model
 
 
 def read_model(source: Source) -> Model:
-    """The model of a path, bytes or proto; InputError if it is no usable ONNX model."""
+    """The model of a path, bytes or proto (or itself); InputError if it is no usable ONNX model."""
+    if isinstance(source, Model):
+        return source
     if isinstance(source, onnx.ModelProto):
         return _checked(Model(source, None, source.graph.name or "model"))
     if isinstance(source, bytes):

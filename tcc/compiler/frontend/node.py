@@ -11,6 +11,7 @@ import onnx
 from onnx import AttributeProto
 
 from tcc.compiler.frontend.builder import Builder
+from tcc.compiler.frontend.problems import NeedsValue
 from tcc.compiler.frontend.symbolic import is_symbolic
 from tcc.errors import InputError
 from tcc.ir import graph
@@ -84,23 +85,37 @@ class Node:
         array = None if value is None else self.builder.known.get(value)
         return None if array is None or is_symbolic(array) else array
 
+    def content(self, value: Value | None) -> Array | None:
+        """The content of a value that is known, or that graph inputs decide whose contents the caller gave; None
+        otherwise. For what decides a shape or an attribute only: an engine made from it is for these contents."""
+        array = None if value is None else self.builder.deciding.content(value)
+        return None if array is None or is_symbolic(array) else array
+
+    def needed(self, value: Value, message: str) -> InputError:
+        """The error for a value that must be known and is not; it carries the graph inputs that would settle it."""
+        inputs = self.builder.deciding.inputs(value)
+        return NeedsValue(message, inputs) if inputs else InputError(message)
+
     def const(self, index: int, what: str) -> Array:
-        """The content of an operand that must be constant; InputError if it is not."""
+        """The content of an operand that decides an attribute; InputError if it is not known."""
         value = self.input(index)
-        array = self.known(value)
+        array = self.content(value)
         if array is None:
-            raise InputError(f"its input {index} ({what}) must be known when compiling, and it is computed at run time")
+            raise self.needed(
+                value, f"its input {index} ({what}) must be known when compiling, and it is computed at run time"
+            )
         return array
 
     def dims(self, index: int, what: str) -> list[Dim]:
         """An operand of integers that decide a shape, as ints and expressions; InputError if it is not known."""
         value = self.input(index)
-        array = self.builder.known.get(value)
+        array = self.builder.deciding.content(value)
         if array is None:
             name = self.proto.input[index] if index < len(self.proto.input) else ""
-            raise InputError(
+            raise self.needed(
+                value,
                 f'its input {index} ("{name}", {what}) decides a shape and is not known when compiling; '
-                "make it constant, or bind the dims it is computed from"
+                "make it constant, or bind the dims it is computed from",
             )
         return [v if isinstance(v, Expr) else int(v) for v in array.reshape(-1)]
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
-from tcc.compiler.frontend.node import Node
+from tcc.compiler.frontend.node import Array, Node
 from tcc.compiler.frontend.registry import onnx_op
 from tcc.compiler.frontend.tensors import element_type, sparse_to_array, to_array
 from tcc.errors import InputError
@@ -79,15 +82,15 @@ def value_range(n: Node) -> Value:
 
     known = [n.known(n.input(i)) for i in range(3)]
     if all(k is not None for k in known):
-        if any(k is not None and k.size != 1 for k in known):
-            raise InputError("its start, limit and delta must be single numbers")
-        start, limit, delta = (k.reshape(()) for k in known if k is not None)
-        if delta == 0:
-            raise InputError("its step is 0")
-        if (float(limit) - float(start)) / float(delta) > _FILL_LIMIT:
-            raise InputError(f"its {float(limit) - float(start):g} / {float(delta):g} values are too many")
-        return n.constant(reference.range(start, limit, delta))
+        _count(n, known)
+        return n.constant(reference.range(*(k.reshape(()) for k in known if k is not None)))
     dtype = n.dtype(n.input(0))
+    counted = _count(n, [n.content(n.input(i)) for i in range(3)])
+    if counted is not None:
+        # Their values decide the length alone: the numbers are computed from the inputs of each call.
+        first, step = (n.reshape(n.input(i), ()) for i in (0, 2))
+        places = n.constant(np.arange(counted).astype(dtype.numpy))
+        return n.op(graph.Add, n.op(graph.Mul, places, step), first)
     start, limit, delta = (n.dims(i, what)[0] for i, what in enumerate(("start", "limit", "delta")))
     if not isinstance(delta, int) or delta <= 0 or not dtype.is_int:
         raise InputError("its bounds are free dims, and only integers with a positive step are supported then")
@@ -97,6 +100,22 @@ def value_range(n: Node) -> Value:
     offsets = n.op(graph.Cumsum, steps, axis=0, exclusive=True)
     first = n.cast(n.reshape(n.input(0), ()), dtype)
     return offsets if start == 0 else n.op(graph.Add, offsets, first)
+
+
+def _count(n: Node, bounds: Sequence[Array | None]) -> int | None:
+    """How many values a range has; None if a bound is not known."""
+    found = [b for b in bounds if b is not None]
+    if len(found) < len(bounds):
+        return None
+    if any(b.size != 1 for b in found):
+        raise InputError("its start, limit and delta must be single numbers")
+    start, limit, delta = (b.reshape(()).item() for b in found)
+    if delta == 0:
+        raise InputError("its step is 0")
+    count = max(math.ceil((limit - start) / delta), 0) if np.isfinite([start, limit, delta]).all() else _FILL_LIMIT + 1
+    if count > _FILL_LIMIT:
+        raise InputError(f"its {limit - start:g} / {delta:g} values are too many")
+    return count
 
 
 @onnx_op("EyeLike")

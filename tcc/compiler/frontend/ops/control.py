@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from tcc.compiler.frontend.loops import repeat
-from tcc.compiler.frontend.node import Node
+from tcc.compiler.frontend.loops import drop, repeat
+from tcc.compiler.frontend.node import Array, Node
 from tcc.compiler.frontend.registry import onnx_op
 from tcc.compiler.frontend.sequence import hosted, leaves, rebuilt, same_form
 from tcc.errors import InputError
@@ -24,9 +24,7 @@ def conditional(n: Node) -> list[Value]:
     condition = n.input(0)
     known = n.known(condition)
     if known is not None:
-        if known.size != 1:
-            raise InputError(f"its condition has {known.size} elements, and one is needed")
-        return n.importer.subgraph(n.attr("then_branch" if bool(known.reshape(-1)[0]) else "else_branch"), {})
+        return _taken(n, known)
     blocks: list[Block] = []
     given: list[list[Value]] = []
     for name in ("then_branch", "else_branch"):
@@ -46,15 +44,30 @@ def conditional(n: Node) -> list[Value]:
     try:
         op = graph.If(condition, regions=regions, loc=n.builder.loc)
     except InputError as e:
+        decided = n.content(condition)
+        if decided is not None:
+            for user in condition.users:  # the op that failed, and what its branches read
+                if user.parent is None:
+                    user.drop_operands()
+            for block in blocks:
+                drop(block)
+            return _taken(n, decided)
         # Exporters guard squeezes so; with the dims bound the condition is known, and one branch remains.
         way_out = "; bind the dims that its condition depends on" if n.importer.names.used else ""
-        raise InputError(f"{e}{way_out}") from e
+        raise n.needed(condition, f"{e}{way_out}") from e
     chosen: list[Value] = list(n.builder.block.append(op).results)
     return [rebuilt(v, chosen) if same else chosen.pop(0) for v, same in zip(given[0], alike, strict=True)]
 
 
 def _given(n: Node, value: Value, resolved: bool) -> list[Value]:
     return leaves(value) if resolved else [hosted(n.importer, value)]
+
+
+def _taken(n: Node, condition: Array) -> list[Value]:
+    """The results of the branch that a condition takes, imported in place."""
+    if condition.size != 1:
+        raise InputError(f"its condition has {condition.size} elements, and one is needed")
+    return n.importer.subgraph(n.attr("then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"), {})
 
 
 @onnx_op("Loop")
