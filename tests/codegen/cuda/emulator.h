@@ -23,18 +23,29 @@ struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 
-static dim3 threadIdx, blockIdx, blockDim, gridDim;
+// Blocks of a cooperative launch wait for each other: each is a thread of its own.
+#ifdef TCC_COOPERATIVE
+#include <sched.h>
+#include <atomic>
+#include <thread>
+#include <vector>
+#define EACH_BLOCK thread_local
+#else
+#define EACH_BLOCK
+#endif
+
+static EACH_BLOCK dim3 threadIdx, blockIdx, blockDim, gridDim;
 alignas(128) thread_local unsigned char tcc_shared[256 << 10];
 
 namespace emulator {
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 constexpr int most = 1024, stack = 256 << 10;
-static ucontext_t scheduler, fibers[most];
-static char* stacks;
-static State states[most];
-static unsigned long long lanes[most];  // what a lane offers in a shuffle or a vote
-static int current;
-static void (*body)();
+static EACH_BLOCK ucontext_t scheduler, fibers[most];
+static EACH_BLOCK char* stacks;
+static EACH_BLOCK State states[most];
+static EACH_BLOCK unsigned long long lanes[most];  // what a lane offers in a shuffle or a vote
+static EACH_BLOCK int current;
+static EACH_BLOCK void (*body)();
 
 static void yield(State state) {
   states[current] = state;
@@ -86,6 +97,26 @@ static int run_block() {
     }
   }
 }
+#ifdef TCC_COOPERATIVE
+static int run(void (*kernel)(), dim3 grid, dim3 block) {
+  std::atomic<int> stuck{0};
+  std::vector<std::thread> blocks;
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x)
+        blocks.emplace_back([=, &stuck] {
+          body = kernel;
+          gridDim = grid;
+          blockDim = block;
+          blockIdx = {x, y, z};
+          memset(tcc_shared, 0xff, sizeof tcc_shared);
+          if (run_block()) stuck = 1;
+          free(stacks);
+        });
+  for (auto& b : blocks) b.join();
+  return stuck;
+}
+#else
 static int run(void (*kernel)(), dim3 grid, dim3 block) {
   body = kernel;
   gridDim = grid;
@@ -99,6 +130,7 @@ static int run(void (*kernel)(), dim3 grid, dim3 block) {
       }
   return 0;
 }
+#endif
 template <class T>
 static T exchange(T v, int from) {
   static_assert(sizeof(T) <= 8, "");
@@ -126,10 +158,17 @@ template <class T> T __shfl_up_sync(unsigned, T v, int d, int width = 32) {
   const int lane = emulator::current & 31, at = (lane & (width - 1)) - d;
   return emulator::exchange(v, at >= 0 ? lane - d : lane);
 }
-inline unsigned atomicAdd(unsigned* at, unsigned v) { const unsigned old = *at; *at += v; return old; }
+inline unsigned atomicAdd(unsigned* at, unsigned v) { return __atomic_fetch_add(at, v, __ATOMIC_SEQ_CST); }
+inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline unsigned atomicMax(unsigned* at, unsigned v) { const unsigned old = *at; if (v > old) *at = v; return old; }
 
 template <class T> T __ldg(const T* p) { return *p; }
+template <class T> T __ldcg(const T* p) { return *p; }
+#ifdef TCC_COOPERATIVE
+inline void tcc_pause() { sched_yield(); }
+#else
+inline void tcc_pause() {}
+#endif
 inline float __int_as_float(int v) { float f; memcpy(&f, &v, 4); return f; }
 inline int __float_as_int(float v) { int f; memcpy(&f, &v, 4); return f; }
 inline double __longlong_as_double(long long v) { double f; memcpy(&f, &v, 8); return f; }

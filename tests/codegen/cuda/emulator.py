@@ -23,7 +23,19 @@ from tcc.codegen.template import BufferParam, Emitted, ScalarParam
 from tests.codegen.cuda.problems import Buffer
 
 HEADER = Path(__file__).with_name("emulator.h")
-FLAGS = ["-std=c++17", "-x", "c++", "-O1", "-mf16c", "-mfma", "-fPIC", "-shared", "-fno-strict-aliasing", "-w"]
+FLAGS = [
+    "-std=c++17",
+    "-x",
+    "c++",
+    "-O1",
+    "-mf16c",
+    "-mfma",
+    "-fPIC",
+    "-shared",
+    "-fno-strict-aliasing",
+    "-w",
+    "-pthread",
+]
 CHECKS = ["-fsanitize=alignment,bounds,signed-integer-overflow,shift", "-fsanitize-undefined-trap-on-error"]
 
 
@@ -32,12 +44,12 @@ def missing() -> str | None:
     return None if shutil.which("g++") else "g++ is not installed"
 
 
-def library(source: str, entries: Sequence[str], params: int) -> ctypes.CDLL:
+def library(source: str, entries: Sequence[str], params: int, cooperative: bool = False) -> ctypes.CDLL:
     """The source as a shared library with a function `run_<entry>(pointers, grid, block)` per entry."""
     text = re.sub(r"#include <cuda_\w+\.h>", "", source)
     text = re.sub(r"#pragma unroll.*", "", text).replace('_Pragma("unroll")', "")
     text = text.replace("#define TCC_PDL\n", "")
-    parts = [HEADER.read_text(), text]
+    parts = ["#define TCC_COOPERATIVE\n" if cooperative else "", HEADER.read_text(), text]
     for entry in entries:
         args = ", ".join(f"reinterpret_cast<P{i}>(pointers[{i}])" for i in range(params))
         types = ", ".join(f"class P{i}" for i in range(params))
@@ -73,7 +85,9 @@ def run(emitted: Emitted, buffers: Sequence[Buffer], symbols: Mapping[str, int] 
     scratch = [np.full(int(w.bytes) + 64, 0 if w.zeroed else 0xFF, np.uint8) for w in emitted.workspaces]
     addresses = [b.address for b in buffers] + [s.ctypes.data + -s.ctypes.data % 64 for s in scratch]
     entries = list(dict.fromkeys(launch.entry for launch in emitted.launches))
-    code = library(emitted.source, entries, len(emitted.launches[0].params))
+    code = library(
+        emitted.source, entries, len(emitted.launches[0].params), any(e.cooperative for e in emitted.launches)
+    )
     for launch in (launch.bound(symbols or {}) for launch in emitted.launches):
         assert all(isinstance(p, ScalarParam) or p.offset == 0 for p in launch.params)
         values = [addresses[p.buffer] if isinstance(p, BufferParam) else p.value for p in launch.params]

@@ -32,7 +32,7 @@ def test_kernels_compute_what_the_oracle_says(layer: Layer, rng: np.random.Gener
 
 
 @emulated
-@pytest.mark.parametrize("name", ["cuda.recurrence"])
+@pytest.mark.parametrize("name", ["cuda.recurrence", "cuda.recurrence_grid"])
 @pytest.mark.parametrize("index", [2, 7], ids=lambda i: name_of(LAYERS[i]))
 def test_configs(name: str, index: int, rng: np.random.Generator) -> None:
     func = LAYERS[index].func()
@@ -40,6 +40,17 @@ def test_configs(name: str, index: int, rng: np.random.Generator) -> None:
     listed = rows_of(TEMPLATES[name].legal_columns(func, SM_80)[0])
     for config in listed[:: max(1, len(listed) // 6)]:
         assert checker.worst(TEMPLATES[name], config, SM_80, emulator.run) <= 1, config
+
+
+@emulated
+@pytest.mark.parametrize("resident", [0, 1])
+def test_blocks_that_meet_after_every_stage(resident: int, rng: np.random.Generator) -> None:
+    func, template = LAYERS[7].func(), TEMPLATES["cuda.recurrence_grid"]
+    checker = Checker(func, LAYERS[7].arrays(rng))
+    config = {"units": 16, "warps": 4, "rows": 2, "groups": 2, "resident": resident}
+    (launch,) = template.emit(func, config, SM_80).launches
+    assert launch.cooperative and launch.grid == (3, 2, 1)
+    assert checker.worst(template, config, SM_80, emulator.run) <= 1
 
 
 @emulated
