@@ -10,7 +10,7 @@ import pytest
 
 from tcc.compiler.frontend import load_onnx
 from tcc.errors import InputError
-from tests.compiler.contrib.peers import F32, I8, U8, Array, check, compiled, integers, normal, rng, single
+from tests.compiler.contrib.peers import F32, I8, U8, Array, check, compiled, integers, normal, peer, rng, single
 
 TYPES = pytest.mark.parametrize("dtype", [U8, I8])
 Operands = list[tuple[str, Array] | None]
@@ -40,6 +40,27 @@ def test_binary(op: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     b = scaled("b", integers(1, dtype, *shape), 0.05231, middle(dtype) + 4)
     c = [("c_scale", np.float32(0.06 if op == "QLinearAdd" else 0.11)), ("c_zero", dtype.type(middle(dtype) - 3))]
     check(op, [*a, *b, *c], [dtype], held([*a, *b, *c], "a", "b"))
+
+
+@TYPES
+@pytest.mark.parametrize("odd", [0, 1])
+def test_ties(odd: int, dtype: np.dtype) -> None:
+    """Scales that put many results in the middle between two quanta: each operator's own rounding decides."""
+    zero = dtype.type(middle(dtype) + odd)
+    a = scaled("a", integers(0, dtype, 3, 5, 7), 0.5, middle(dtype))
+    b = scaled("b", integers(1, dtype, 3, 5, 7), 0.5, middle(dtype))
+    x = scaled("x", integers(2, dtype, 2, 9, 4, 4), 0.5, middle(dtype))
+    for op, scale, front, back, attributes in (
+        ("QLinearAdd", 1, [], [*a, *b], {}),
+        ("QLinearMul", 32, [], [*a, *b], {}),
+        ("QLinearWhere", 1, [("test", rng(3).random((3, 5, 7)) < 0.5)], [*a, *b], {}),
+        ("QLinearLeakyRelu", 1, [], a, {"alpha": 0.5}),
+        ("QLinearGlobalAveragePool", 0.125, [], x, {}),
+        ("QLinearAveragePool", 0.125, [], x, {"kernel_shape": [4, 4]}),
+    ):
+        operands: Operands = [*front, *back, ("s", np.float32(scale)), ("z", zero)]
+        model, feed = single(op, operands, [dtype], held(operands, "a", "b", "x", "test"), **attributes)
+        assert (compiled(model, feed)["y0"] == peer(model, feed)["y0"]).all(), op
 
 
 def test_zero_points_may_be_absent() -> None:
@@ -199,7 +220,7 @@ def test_mul_integer() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     operands = [*scaled("a", integers(0, U8, 4), 0.03, 1), *scaled("b", integers(1, U8, 4), 0.02, 1)]
     two = [*operands, ("c_scale", np.float32([1, 2]))]
-    with pytest.raises(InputError, match="its scale of the result is tensor<2xf32>, and one number is needed"):
+    with pytest.raises(InputError, match="its scale of C is tensor<2xf32>, and one number is needed"):
         load_onnx(single("QLinearAdd", two, [U8])[0])
     with pytest.raises(InputError, match="it has 6 inputs, and 2"):
         load_onnx(single("QLinearConcat", operands, [U8], axis=0)[0])

@@ -66,20 +66,38 @@ def _quantized(n: Node, y: Value, index: int, like: Value) -> Value:
 
 @contrib_op("QLinearAdd")
 def qlinear_add(n: Node) -> Value:
+    """A · (A's scale / C's) + B · (B's scale / C's) + what the zero points come to, rounded as a whole: where one is
+    quantized to all of its range, as 1 is in x + 1, every sum lies between two quanta, and the order decides."""
     takes(n)
-    return _quantized(n, n.op(graph.Add, _real(n, 0, "A"), _real(n, 3, "B")), 6, n.input(0))
+    scale = _whole(n, 6, "scale of C")
+    ratios = [n.op(graph.Div, _whole(n, i, f"scale of {x}"), scale) for i, x in ((1, "A"), (4, "B"))]
+    zero = _single(n, n.optional(7), "zero point of C")
+    fixed = n.constant(0.0, F32) if zero is None else n.cast(zero, F32)
+    total: Value | None = None
+    for i, ratio in zip((2, 5), ratios, strict=True):
+        point = _single(n, n.optional(i), "zero point")
+        if point is not None:
+            term = n.op(graph.Mul, ratio, n.cast(point, F32))
+            total = term if total is None else n.op(graph.Add, total, term)
+    if total is not None:
+        fixed = n.op(graph.Sub, fixed, total)
+    y = n.op(graph.Add, n.op(graph.Mul, n.cast(n.input(3), F32), ratios[1]), fixed)
+    y = n.op(graph.Add, n.op(graph.Mul, n.cast(n.input(0), F32), ratios[0]), y)
+    return saturate(n, n.op(graph.Round, y), None, n.dtype(n.input(0)))
 
 
 @contrib_op("QLinearMul")
 def qlinear_mul(n: Node) -> Value:
-    """The product of the integers is exact; one factor scales it."""
+    """The product of the integers is exact; one factor scales it, and the zero point is added before rounding."""
     takes(n)
     a = _centred(n, n.input(0), _single(n, n.optional(2), "zero point of A"))
     b = _centred(n, n.input(3), _single(n, n.optional(5), "zero point of B"))
     factor = n.op(graph.Mul, _whole(n, 1, "scale of A"), _whole(n, 4, "scale of B"))
     factor = n.op(graph.Div, factor, _whole(n, 6, "scale of C"))
     y = n.op(graph.Mul, n.cast(n.op(graph.Mul, a, b), F32), factor)
-    return saturate(n, n.op(graph.Round, y), _single(n, n.optional(7), "zero point of C"), n.dtype(n.input(0)))
+    zero = _single(n, n.optional(7), "zero point of C")
+    y = y if zero is None else n.op(graph.Add, y, n.cast(zero, F32))
+    return saturate(n, n.op(graph.Round, y), None, n.dtype(n.input(0)))
 
 
 @contrib_op("MulInteger")
