@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 import tcc
+from tcc.compiler.cli.tcc import main as tcc_main
 from tcc.compiler.frontend import load_onnx
 from tcc.compiler.interpret import interpret
 from tcc.ir.verifier import verify
@@ -92,6 +96,17 @@ def peer(model: onnx.ModelProto, feed: Mapping[str, Array], optimised: bool = Fa
 
 def compiled(model: onnx.ModelProto, feed: Mapping[str, Array], level: int = 1) -> dict[str, Array]:
     return dict(tcc.compile(model, target="cpu", opt_level=level, search_seconds=0)(dict(feed)))
+
+
+def on_gpu(model: Path) -> None:
+    """Builds an engine for sm_86 beside the model file, without a GPU: NVRTC compiles every kernel. InputError and
+    compile errors fail; so does a call to the host."""
+    engine = model.with_suffix(".tcc")
+    assert tcc_main([str(model), "-O1", "--target", "sm_86", "-o", str(engine)]) == 0
+    with zipfile.ZipFile(engine) as z:
+        manifest = json.loads(z.read("manifest.json"))
+        assert any(name.endswith(".cubin") for name in z.namelist())
+    assert "host_call" not in json.dumps(manifest["schedule"])
 
 
 def close(mine: Mapping[str, Array], right: Mapping[str, Array], tolerance: float | None = None) -> None:

@@ -101,6 +101,7 @@ def test_concat(dtype: np.dtype) -> None:
         ("QLinearSoftmax", 1 / 256, {"opset": 13, "axis": 1}),
         ("QLinearSoftmax", 1 / 256, {"opset": 13, "axis": -1}),
         ("QLinearSoftmax", 1 / 256, {"opset": 12, "axis": 1}),
+        ("QLinearSoftmax", 1 / 255, {"opset": 13}),
     ],
 )
 def test_functions(op: str, scale: float, attributes: dict[str, Any], dtype: np.dtype) -> None:

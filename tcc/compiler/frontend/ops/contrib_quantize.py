@@ -133,10 +133,21 @@ def _unary(function: Callable[[Node, Value], Value], **attributes: int) -> Calla
     return handler
 
 
+@contrib_op("QLinearSoftmax")
+def qlinear_softmax(n: Node) -> Value:
+    """softmax(X) · ⌊1 / Y's scale⌋: ONNX Runtime rounds the number of quanta down, to 254 where the scale is 1/255."""
+    takes(n, axis=INT, opset=INT)
+    y = _softmax(n, _real(n, 0, "X"))
+    steps = n.op(graph.Floor, n.op(graph.Div, n.constant(1.0, F32), _whole(n, 3, "scale of Y")))
+    zero = _single(n, n.optional(4), "zero point of Y")
+    return saturate(n, n.op(graph.Round, n.op(graph.Mul, y, steps)), zero, n.dtype(n.input(0)))
+
+
 def _softmax(n: Node, x: Value) -> Value:
     """Over one axis; before opset 13, over all dims from that axis on."""
-    axis = n.axis(n.attr("axis", -1), n.rank(x))
-    if n.attr("opset") >= 13:
+    late = n.attr("opset") >= 13
+    axis = n.axis(n.attr("axis", -1 if late else 1), n.rank(x))
+    if late:
         return n.op(graph.Softmax, x, axis=axis)
     flat, shape = coerced(n, x, axis)
     return n.reshape(n.op(graph.Softmax, flat, axis=1), shape)
@@ -146,7 +157,6 @@ contrib_op("QLinearSigmoid")(_unary(lambda n, x: n.op(graph.Sigmoid, x)))
 contrib_op("QLinearLeakyRelu")(
     _unary(lambda n, x: n.op(graph.LeakyRelu, x, alpha=n.attr("alpha", 0.01)), alpha=FLOAT)
 )  # fmt: skip
-contrib_op("QLinearSoftmax")(_unary(_softmax, axis=INT, opset=INT))
 
 
 def _channels_second(n: Node, x: Value) -> Value:
