@@ -143,7 +143,8 @@ class Node:
         if a is None:
             if default is ...:
                 raise InputError(f"its attribute {name} is missing")
-            return default
+            # A default is an attribute too, and those are f32; in an f64 model the difference shows.
+            return float(np.float32(default)) if isinstance(default, float) else default
         if a.type == AttributeProto.STRING:
             return a.s.decode("utf-8", "replace")
         if a.type == AttributeProto.STRINGS:

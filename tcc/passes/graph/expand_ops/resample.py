@@ -45,6 +45,15 @@ def _bound(op: Resize | ResizeNearest) -> bool:
     return all(isinstance(d, int) for d in shapes)
 
 
+def _empty(op: Resize | ResizeNearest, b: Before) -> bool:
+    """Whether the result has no elements; it is then a constant."""
+    t = tensor_type(op.y)
+    if 0 not in t.static_shape:
+        return False
+    b.done(b.constant(np.zeros(t.static_shape, t.dtype.numpy), t.dtype))
+    return True
+
+
 def _extrapolated(b: Before, op: Resize | ResizeNearest, y: Value, axes: list[_Axis]) -> Value:
     """y with the value of extrapolation at points that lie outside of x along some axis."""
     if op.crop is None:
@@ -62,6 +71,8 @@ def expand_nearest(op: ResizeNearest, rewriter: Rewriter) -> None:
     if not _bound(op):
         return
     b = Before(op, rewriter)
+    if _empty(op, b):
+        return
     y: Value = op.x
     axes = _axes(op)
     for a in axes:
@@ -76,6 +87,8 @@ def expand_resize(op: Resize, rewriter: Rewriter) -> None:
     if not _bound(op):
         return
     b = Before(op, rewriter)
+    if _empty(op, b):
+        return
     t = tensor_type(op.x)
     wide = F64 if not t.dtype.is_float else t.dtype if t.dtype.bits >= 32 else F32
     y = b.cast(op.x, wide)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What random graphs found, as small as it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.random_graphs.check import check
+from tests.random_graphs.evaluate import every_value, info
+from tests.random_graphs.gen import Array, Model
+
+FOUND: dict[str, Callable[[], Model]] = {}
+
+
+def found(function: Callable[[], Model]) -> Callable[[], Model]:
+    FOUND[function.__name__] = function
+    return function
+
+
+def normal(*shape: int, dtype: Any = np.float32) -> Array:
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
+
+
+def model(
+    opset: int, nodes: list[onnx.NodeProto], inputs: dict[str, Array], held: dict[str, Array] | None = None
+) -> Model:
+    """The model whose outputs are those of the last node."""
+    imports = [helper.make_opsetid("", opset)]
+    tensors = [numpy_helper.from_array(a, n) for n, a in (held or {}).items()]
+    graph = helper.make_graph(nodes, "found", [info(n, a) for n, a in inputs.items()], [], tensors)
+    proto = helper.make_model(graph, opset_imports=imports, ir_version=helper.find_min_ir_version_for(imports, True))
+    values = every_value(proto, inputs)
+    proto.graph.output.extend(info(o, values[o]) for o in nodes[-1].output)
+    return Model(proto, inputs)
+
+
+@found
+def roi_align_before_half_pixels() -> Model:
+    """Before opset 16 boxes are not shifted by half a pixel, and are at least a pixel large."""
+    boxes = np.array([[0.3, 0.9, 0.4, 1.4], [0.5, 0.5, 4.0, 3.5]], np.float32)
+    node = helper.make_node(
+        "RoiAlign", ["x", "boxes", "batch"], ["y"], output_height=2, output_width=3, sampling_ratio=2
+    )
+    return model(12, [node], {"x": normal(2, 3, 5, 6)}, {"boxes": boxes, "batch": np.array([1, 0], np.int64)})
+
+
+@found
+def resize_to_nothing() -> Model:
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear", antialias=1)
+    scales = np.array([1, 1, 0.5, 2], np.float32)
+    return model(18, [node], {"x": normal(2, 3, 1, 6)}, {"scales": scales})
+
+
+@found
+def default_attribute_in_f64() -> Model:
+    """The default of alpha is the f32 next to 0.2, which an f64 model shows."""
+    return model(12, [helper.make_node("HardSigmoid", ["x"], ["y"])], {"x": normal(4, 3, dtype=np.float64)})
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found(name: str) -> None:
+    outcome = check(FOUND[name](), 0, levels=(0, 1, 3))
+    assert outcome.verdict == "pass" and not outcome.disputes, outcome.message
