@@ -253,9 +253,14 @@ class CudaContext(ProgramContext):
         graph = graphs.get(values)
         if graph is None:
             if len(graphs) >= GRAPHS_PER_SEGMENT:
-                # Launches of it may be under way; the driver keeps what they need.
-                graphs.popitem(last=False)[1].close()
-            graph = graphs[values] = Segment(op, self)
+                # Launches of it may be under way; the driver keeps what they need. In a loop whose extents grow no
+                # values come twice, and changing a graph is much faster than making one.
+                oldest = graphs.popitem(last=False)[1]
+                if oldest.retarget(self):
+                    graph = oldest
+                else:
+                    oldest.close()
+            graph = graphs[values] = graph or Segment(op, self)
         elif len(graphs) > 1:
             graphs.move_to_end(values)
         return graph

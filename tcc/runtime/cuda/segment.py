@@ -27,7 +27,8 @@ class Segment:
         self._graph = Graph(context.gpu)
         self._nodes: list[Node | None] = []
         self._users: dict[order.Slot, list[tuple[int, list[int]]]] = {}
-        for index, (item, after) in enumerate(zip(self._ops, ordering(self._ops, context), strict=True)):
+        self._after = ordering(self._ops, context)
+        for index, (item, after) in enumerate(zip(self._ops, self._after, strict=True)):
             node = resolve(item, context, context.kernels)
             self._graph.add(node, after)
             self._nodes.append(node)
@@ -52,6 +53,20 @@ class Segment:
                 self._graph.update(index, self._nodes[index])
             self._bound = bound
         self._graph.launch(context.stream)
+
+    def retarget(self, context: CudaContext) -> bool:
+        """Makes it the graph for the symbols' values and the pointers of now; False, and nothing changed, where that
+        has another form: other dependences, or ops with work where there was none."""
+        if ordering(self._ops, context) != self._after:
+            return False
+        nodes = [resolve(item, context, context.kernels) for item in self._ops]
+        if [type(n) for n in nodes] != [type(n) for n in self._nodes]:
+            return False
+        for index, node in enumerate(nodes):
+            self._graph.update(index, node)
+        self._nodes = nodes
+        self._bound = [context.address(slot) for slot in self._slots]
+        return True
 
     def close(self) -> None:
         """Destroys the graph."""

@@ -228,6 +228,61 @@ def test_loop_carries_scans_and_counts(program):
         np.testing.assert_array_equal(engine(ramp(4, start))["ys"], want)
 
 
+def test_loop_whose_body_carries_what_it_makes(program):
+    """x grows by 1.5 twenty times; every value is written to its row of an output, and the body ends in the copy."""
+    p = program()
+    x, var, nxt, last = p.input("x", [4]), p.temp([4]), p.temp([4]), p.temp([1], "i64")
+    rows = p.output("rows", [20, 4])
+    p.output("last", [1], "i64", buffer=last)
+    p.segment({"op": "copy", "src": {"buffer": x}, "dst": {"buffer": var}, "bytes": 16})
+    body = []
+    p.segment(
+        {"op": "copy", "src": {"buffer": var}, "dst": {"buffer": nxt}, "bytes": 16},
+        p.bump(nxt, 1.5, 4),
+        {"op": "copy", "src": {"buffer": nxt}, "dst": {"buffer": var}, "bytes": 16},
+        into=body,
+    )
+    p.content.schedule.append(
+        {"op": "loop", "trip": None, "trip_expr": 20, "cond": None, "iteration": last, "count": None, "body": body,
+         "carried": [], "scan": [{"from": nxt, "to": rows}]}
+    )  # fmt: skip
+    engine = p.engine()
+    for start in (0.0, 5.0):
+        got = engine(ramp(4, start))
+        np.testing.assert_array_equal(got["rows"], ramp(4, start) + 1.5 * np.arange(1, 21, dtype=np.float32)[:, None])
+        assert got["last"] == [19]
+
+
+def test_loop_whose_variable_grows(program):
+    """A row of ones more in every iteration, twice what was there before it: the memory of both changes places."""
+    p = program()
+    x, count = p.input("x", [2]), p.input("count", [], "i64")
+    var, nxt = p.buffer("pool", ["l"]), p.buffer("pool", [["add", "l", 1]])
+    for name in ("l", "after"):
+        p.content.symbols.append({"name": name, "input": None, "axis": 0, "min": 0, "max": None, "divisor": 1})
+    p.output("y", ["after"], buffer=p.buffer("view", ["after"], of=var, offset=0))
+    p.content.schedule += [{"op": "let", "symbol": "l", "value": 2}, {"op": "alloc", "buffer": var}]
+    p.segment({"op": "copy", "src": {"buffer": x}, "dst": {"buffer": var}, "bytes": 8})
+    body = [{"op": "alloc", "buffer": nxt}]
+    end = {"buffer": nxt, "offset": ["mul", 4, "l"]}
+    p.segment(
+        p.scale(nxt, var, 2, "l"),
+        {"op": "memset", "dst": end, "bytes": 4, "value": 0},
+        p.launch("bump", end, 1.0, reads=[nxt], writes=[nxt], n=1),
+        into=body,
+    )
+    p.content.schedule += [
+        {"op": "loop", "trip": {"buffer": count}, "trip_expr": None, "cond": None, "iteration": None, "count": None,
+         "body": body, "carried": [{"next": nxt, "var": var, "swap": True}],
+         "extents": [{"symbol": "l", "next": ["add", "l", 1]}], "scan": []},
+        {"op": "let", "symbol": "after", "value": "l"},
+    ]  # fmt: skip
+    engine = p.engine()
+    for trips in (0, 1, 3, 60, 7):
+        want = np.concatenate([np.float32([3, 5]) * 2.0**trips, 2.0 ** np.arange(trips - 1, -1, -1)])
+        np.testing.assert_array_equal(engine(np.float32([3, 5]), np.array(trips))["y"], want.astype(np.float32))
+
+
 def test_sizes_that_data_decides(program):
     p = program()
     x, n = p.input("x", [N]), p.temp([1], "i64")

@@ -207,10 +207,23 @@ def test_graphs_are_kept_for_some_sizes_only(fake, program):
     p.content.symbols.append({"name": "n", "input": 0, "axis": 0, "min": 1, "max": None, "divisor": 1})
     p.segment(p.scale(y, x, 2, "n"))
     engine = p.engine()
-    for n in (*range(1, 40), 39, 38, 39):
-        engine(ramp(n))
-    assert fake.instantiated == 39
+    for n in (*range(1, 40), 39, 38, 39, 2000):
+        np.testing.assert_array_equal(engine(ramp(n))["y"], 2 * ramp(n))
+    assert fake.instantiated == 16  # and changed for the other sizes
     assert len(fake.nodes()) == 16
+
+
+def test_a_graph_of_another_form_is_made_anew(fake, program, monkeypatch):
+    """With nothing to do a launch is an empty node, and no graph of a launch can be changed into that."""
+    monkeypatch.setattr("tcc.runtime.cuda.executor.GRAPHS_PER_SEGMENT", 1)
+    p = program()
+    x, y = p.input("x", ["n"]), p.output("y", ["n"])
+    p.content.symbols.append({"name": "n", "input": 0, "axis": 0, "min": 0, "max": None, "divisor": 1})
+    p.segment(p.scale(y, x, 2, "n"))
+    engine = p.engine()
+    for n, made in ((3, 1), (300, 1), (0, 2), (7, 3), (8, 3)):
+        np.testing.assert_array_equal(engine(ramp(n))["y"], 2 * ramp(n))
+        assert fake.instantiated == made
 
 
 def test_a_consumer_waits_for_the_thread_that_made_its_input(fake, program):
