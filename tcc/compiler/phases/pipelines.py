@@ -10,7 +10,7 @@ PHASES = ("import", "graph", "fuse", "kernel", "schedule", "target")
 
 _REQUIRED = "expand-ops,fold-constants,dce"
 _GRAPH = (
-    "fold-constants,canonicalize,cse,raise-patterns,canonicalize,dce,merge-matmuls,fold-batch-norm,expand-ops,"
+    "fold-constants,canonicalize,cse,raise-patterns,canonicalize,hoist,dce,merge-matmuls,fold-batch-norm,expand-ops,"
     "assign-layout,canonicalize,fold-constants,cse,dce"
 )
 

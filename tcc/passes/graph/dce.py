@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tcc.ir.core import Block, Op
-from tcc.ir.graph import Fused, If
+from tcc.ir.graph import Fused, If, Loop
 from tcc.ir.graph.base import GraphOp
 from tcc.ir.graph.control import yielded
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.graph.common import functions
+from tcc.passes.graph.loops import needed
 
 
 @register_pass
 @dataclass(frozen=True)
 class Dce(Pass):
-    """Removes pure ops without uses, and results of branches and fusion groups that nothing uses.
+    """Removes pure ops without uses, and results of branches, loops and fusion groups that nothing uses.
 
     before: `%1 = graph.exp(%0)` unused, `graph.return(%0)`; after: `graph.return(%0)`. Inputs and outputs of the
     function stay.
@@ -51,6 +52,8 @@ def _sweep(block: Block, rewriter: Rewriter) -> None:
 
 def _prune(op: Op, rewriter: Rewriter) -> Op:
     """The op without the results that nothing uses, where it is one whose regions yield them."""
+    if isinstance(op, Loop):
+        return _prune_loop(op, rewriter)
     if not isinstance(op, If | Fused) or all(r.use_count for r in op.results):
         return op
     live = [i for i, r in enumerate(op.results) if r.use_count]
@@ -59,6 +62,34 @@ def _prune(op: Op, rewriter: Rewriter) -> Op:
         region.block.terminator.set_operands([values[i] for i in live], (len(live),))
     new = type(op).create(
         op.operands, op.segments, [], op.attrs, [op.results[i].type for i in live], op.loc
+    )  # fmt: skip
+    for region in list(op.regions):
+        new.add_region(region)
+    op.regions.clear()
+    rewriter.insert_before(op, new)
+    for place, i in enumerate(live):
+        rewriter.replace_value(op.results[i], new.results[place])
+    rewriter.erase(op)
+    return new
+
+
+def _prune_loop(op: Loop, rewriter: Rewriter) -> Op:
+    """A loop without the states and stacks that nothing needs."""
+    live = needed(op)
+    if len(live) == len(op.results):
+        return op
+    block, carried = op.body.block, len(op.carried)
+    given = block.terminator.operands
+    block.terminator.set_operands([given[0], *(given[1 + i] for i in live)], (1 + len(live),))
+    # Dead states may still read each other until `_sweep` comes to the body: they read what they began with.
+    dead = [i for i in range(carried) if i not in live]
+    for i in dead:
+        block.args[2 + i].replace_all_uses_with(op.carried[i])
+    for i in reversed(dead):
+        block.erase_arg(2 + i)
+    new = Loop(
+        op.trip, op.condition, [op.carried[i] for i in live if i < carried], regions=[],
+        result_types=[op.results[i].type for i in live], loc=op.loc,
     )  # fmt: skip
     for region in list(op.regions):
         new.add_region(region)

@@ -16,7 +16,7 @@ from tcc.ir.kernel.build import copying
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import BOOL, TensorType, Type, on_host
-from tcc.passes.graph.common import content, splat
+from tcc.passes.graph.loops import ends_early, trips_of
 
 
 class Lowers(Protocol):
@@ -82,23 +82,15 @@ def loop(to: Lowers, op: graph.Loop, block: Block) -> Sequence[Value]:
             raise InputError(f"{where} stacks {v.type}, which lives on the host")
     stacked = [v if _variable(v, body) is None else _copied(to, v, body, op) for v in stacked]
     body.append(kernel.Yield([*following, *stacked]))
-    trips = None if op.trip is None else content(op.trip)
+    trips = trips_of(op)
     made = kernel.Loop(
         None if op.trip is None or trips is not None else to.values[op.trip], initial,
-        trips=None if trips is None else max(0, int(trips.reshape(-1)[0])), test=0 if tested else -1,
+        trips=trips, test=0 if tested else -1,
         regions=[Region(body)], result_types=[*types[:tested], *(r.type for r in op.results)], loc=op.loc,
     )  # fmt: skip
     block.append(made)
     to.rewriter.remark(op, "control", "kept", crossings(made))
     return made.results[tested:]
-
-
-def ends_early(op: graph.Loop) -> bool:
-    """Whether data decide when a loop ends, or whether it begins, beside the number of its trips."""
-    if op.condition is not None and splat(op.condition) is not True:
-        return True
-    going = op.body.block.terminator.operands[0]
-    return going is not op.body.block.args[1] and splat(going) is not True
 
 
 def crossings(op: kernel.Loop) -> str:

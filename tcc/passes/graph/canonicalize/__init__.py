@@ -9,11 +9,11 @@ from typing import ClassVar
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter, apply_patterns
 from tcc.passes.base import Pass, PassContext, register_pass
-from tcc.passes.graph.canonicalize import arithmetic, control, movement, places, windows
+from tcc.passes.graph.canonicalize import arithmetic, control, loops, movement, places, windows
 from tcc.passes.graph.canonicalize.table import PATTERNS
 from tcc.passes.graph.common import functions
 
-assert arithmetic and control and movement and places and windows  # they fill PATTERNS
+assert arithmetic and control and loops and movement and places and windows  # they fill PATTERNS
 
 
 @register_pass
@@ -25,7 +25,8 @@ class Canonicalize(Pass):
     graph.mul(%one, %2)`; after: `%0`. Constants of pointwise ops stand on the right; chains of additions or
     multiplications of constants become one; reshapes, slices, pads, clips and casts in a row are merged; pads go into
     the convolutions that read them; an expansion that the reading op would do by broadcasting goes. Divisions become
-    multiplications only where that is exact.
+    multiplications only where that is exact. Branches not taken go, and so do loops that make no trip and states that
+    no iteration changes.
     """
 
     name: ClassVar[str] = "canonicalize"

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from tcc.ir import graph
 from tcc.ir.core import Value
-from tcc.ir.graph import Constant, Loop, Reshape
+from tcc.ir.graph import Loop, Reshape
 from tcc.ir.graph.base import tensor_type
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import BOOL, I64, TensorType
-from tcc.passes.graph.common import content, splat
+from tcc.passes.graph.common import splat
 from tcc.passes.graph.expand_ops.table import Before, expands
+from tcc.passes.graph.loops import ends_early, trips_of
 
 MOST_OPS = 256
 """Loops that would become more ops are not written out."""
@@ -23,7 +24,8 @@ def expand_loop(op: Loop, rewriter: Rewriter) -> None:
     if reason is not None:
         rewriter.remark(op, "expand", "kept", reason)
         return
-    trips = _trips(op)
+    trips = trips_of(op)
+    assert trips is not None
     b = Before(op, rewriter)
     carried: list[Value] = list(op.carried)
     scanned: list[list[Value]] = [[] for _ in range(len(op.results) - len(carried))]
@@ -42,29 +44,20 @@ def expand_loop(op: Loop, rewriter: Rewriter) -> None:
     b.done(*carried, *(row[0] if len(row) == 1 else b(graph.Concat, row, axis=0) for row in scanned))
 
 
-def _trips(op: Loop) -> int:
-    array = content(op.trip)
-    assert array is not None
-    return int(array.reshape(()))
-
-
 def _reason(op: Loop) -> str | None:
     """Why a loop cannot be written out, or None."""
-    array = content(op.trip)
-    if array is None:
+    trips = trips_of(op)
+    if trips is None:
         return "the number of its trips is not known"
     if op.condition is not None and splat(op.condition) is not True:
         return "data decide whether it begins"
     block = op.body.block
-    going = block.terminator.operands[0]
-    stays = going is block.args[1] or (isinstance(going.defining_op, Constant) and splat(going) is True)
-    if not stays:
+    if ends_early(op):
         return "data decide when it ends"
     if any(isinstance(v.type, TensorType) and not v.type.is_static for v in block.terminator.operands[1:]):
         return "its shapes are not known"
     if any(a.type != v.type for a, v in zip(block.args[2:], block.terminator.operands[1:], strict=False)):
         return "its carried values change shape"
-    trips = _trips(op)
     scans = len(op.results) > len(op.carried)
     if trips < 1 and scans:
         return "it makes no trip, and its scanned values are empty"
