@@ -13,6 +13,7 @@ status is 1 if a bar is missed.
 import argparse
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--accuracy", type=float, help="keep nodes in f32 until the inputs' error is at most this")
     parser.add_argument("--opt-level", type=int, default=1)
     parser.add_argument("--search-seconds", type=float, default=60.0, help="of the search, per model, from level 2 on")
+    parser.add_argument("--processes", type=int, default=1, help="models checked at the same time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", action="store_true", help="use engines that are there from an earlier run")
     parser.add_argument("--table", help="the results' file name (default: check-TARGET-PRECISION)")
@@ -120,16 +122,18 @@ def main() -> None:
     title = f"The models' answers at -O{options.opt_level}: target {options.target}, {options.precision}"
     table = Table(options.table, title, COLUMNS, note)
     failed = []
-    for name in options.names or [entry.name for entry in zoo.models()]:
-        try:
-            row = check(name, options)
-        except (RuntimeError, KeyError) as problem:
-            print(f"{name}: {problem}", file=sys.stderr, flush=True)
-            failed.append(name)
-            continue
-        table.add(row, options.machine or processor(), measured)
-        print(" ".join(f"{heading} {show(row)}" for heading, show in COLUMNS.items()), flush=True)
-        failed += [] if row["holds"] else [name]
+    names = options.names or [entry.name for entry in zoo.models()]
+    with ThreadPoolExecutor(options.processes) as pool:  # a check waits for processes of its own
+        for name, job in [(name, pool.submit(check, name, options)) for name in names]:
+            try:
+                row = job.result()
+            except (RuntimeError, KeyError) as problem:
+                print(f"{name}: {problem}", file=sys.stderr, flush=True)
+                failed.append(name)
+                continue
+            table.add(row, options.machine or processor(), measured)
+            print(" ".join(f"{heading} {show(row)}" for heading, show in COLUMNS.items()), flush=True)
+            failed += [] if row["holds"] else [name]
     sys.exit(f"{len(failed)} do not hold: {', '.join(failed)}" if failed else 0)
 
 
