@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tcc"
 
 # Room -> rooms of tcc it may import, and packages outside the standard library.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
-    "reference": (set(), {"numpy", "ml_dtypes"}),
+    "reference": (set(), {"numpy", "ml_dtypes", "PIL"}),  # PIL: image_decoder, when it is called
     "ir": ({"reference"}, {"numpy", "ml_dtypes", "lark", "networkx"}),
     "passes": ({"ir"}, {"numpy", "ml_dtypes", "lark", "networkx"}),
     "codegen": ({"ir"}, {"numpy", "ml_dtypes", "llvmlite", "cuda", "nvidia", "nvmath", "cudnn"}),

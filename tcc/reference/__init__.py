@@ -95,6 +95,9 @@ from tcc.reference.generate import (
     shape,
     size,
 )
+from tcc.reference.image import (
+    image_decoder,
+)
 from tcc.reference.indexing import (
     compress,
     gather,
@@ -344,6 +347,7 @@ __all__ = [
     "hard_swish",
     "hardmax",
     "identity",
+    "image_decoder",
     "instance_normalization",
     "is_inf",
     "is_nan",

@@ -255,7 +255,9 @@ class ProgramContext(Context):
         timer = _Timer(self._times)
         try:
             results = function(*arrays, **attrs)
-        except (ValueError, ImportError) as error:
+        except ImportError as error:
+            raise FailureError(str(error)) from None
+        except ValueError as error:
             nodes = ", ".join(op.get("loc", ())) or "the graph"
             raise FailureError(f"'{op['function']}' (of {nodes}) cannot take these values: {error}") from None
         timer.stop(op["function"], "host_call", op)

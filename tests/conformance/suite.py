@@ -19,7 +19,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from tcc.errors import InputError
+from tcc.errors import TccError
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
@@ -118,7 +118,7 @@ def attempt(case: Case, **options: Any) -> Outcome:
                     why = difference(case, a, b)
                     if why:
                         return Outcome(case.name, case.op, "wrong", f"{output.name}: {why}")
-    except InputError as e:
+    except TccError as e:
         return Outcome(case.name, case.op, "refused", str(e))
     except Exception as e:
         last = traceback.extract_tb(e.__traceback__)[-1]

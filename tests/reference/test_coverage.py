@@ -13,8 +13,8 @@ import pytest
 from tcc import reference
 from tcc.reference import function_name
 
-# Control flow lives in the IR, Constant is data, ImageDecoder needs image codecs, the last two are deprecated.
-ABSENT = {"If", "Loop", "Scan", "SequenceMap", "Constant", "ImageDecoder", "Scatter", "Upsample"}
+# Control flow lives in the IR, Constant is data, the last two are deprecated.
+ABSENT = {"If", "Loop", "Scan", "SequenceMap", "Constant", "Scatter", "Upsample"}
 # Resolved by the caller: paddings and output shapes into pads, and statistics are never kept in less than float32.
 RESOLVED = {"auto_pad", "output_shape", "stash_type"}
 
