@@ -67,8 +67,8 @@ from onnx import TensorProto, helper
 assert tcc.__file__.startswith({tree!r}), tcc.__file__
 x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 17])
 y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 17])
-node = helper.make_node("QuickGelu", ["x"], ["y"], domain="com.microsoft", alpha=1.5)
-imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+node = helper.make_node("SigmoidGate", ["x"], ["y"], domain="org.example", alpha=1.5)
+imports = [helper.make_opsetid("", 17), helper.make_opsetid("org.example", 1)]
 model = helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=imports, ir_version=10)
 given = np.random.default_rng(0).standard_normal((3, 17)).astype(np.float32)
 mine = tcc.compile(model, target="cpu")({{"x": given}})["y"]
