@@ -17,7 +17,7 @@ from tcc.compiler.targets import engine_target, llvm_target
 from tcc.ir.core import Block, Value
 from tcc.ir.declare import IRError
 from tcc.ir.expr import Dim, Expr, Sym, add, maximum, mul, to_json, to_text
-from tcc.ir.kernel import Func, Host, HostCall, If, LaunchOp, Loop, Return
+from tcc.ir.kernel import BindOp, Func, Host, HostCall, If, LaunchOp, Loop, Return
 from tcc.ir.kernel.problem import kernel_key, kernels_of, problem_key
 from tcc.ir.module import ModuleOp
 from tcc.ir.resources import Array
@@ -301,6 +301,9 @@ class _Engine:
             elif isinstance(op, HostCall):
                 close()
                 out.append(self.host_call(op))
+            elif isinstance(op, BindOp):
+                close()
+                out += self.bind(op)
         close()
         return out
 
@@ -330,6 +333,17 @@ class _Engine:
             if place.startswith("pool"):
                 self.pending[self.pool(root, place)] = None
         return out
+
+    def bind(self, op: BindOp) -> list[Json]:
+        source = self.buffer(op.x)
+        self.bound.update(op.symbols)
+        return [
+            {
+                "op": "let", "symbol": s, "src": {"buffer": source, "offset": 8 * p}, "dtype": "i64", "min": op.least,
+                "loc": list(op.loc),
+            }
+            for s, p in zip(op.symbols, op.places, strict=True)
+        ]  # fmt: skip
 
     def host_call(self, op: HostCall) -> Json:
         given = op.attrs.get("kernel.given") or (True,) * len(op.operands)

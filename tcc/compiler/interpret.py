@@ -106,6 +106,9 @@ class _Machine:
             for arg, value in zip(block.args, op.operands, strict=True):
                 self.values[arg] = self.values[value]
             return self.run(block)
+        if isinstance(op, graph.Bind):
+            self.symbols.update(zip(op.symbols, (int(self.values[op.x][p]) for p in op.places), strict=True))
+            return []
         if not isinstance(op, graph.GraphOp):
             raise InputError(f"{op.name} is no graph op, and cannot be interpreted")
         arrays = by_field(op, [self.values[v] for v in op.operands])

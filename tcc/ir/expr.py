@@ -164,13 +164,19 @@ def _build(terms: Mapping[tuple[Atom, ...], int], const: int) -> Dim:
 
 
 def _recombine(terms: dict[tuple[Atom, ...], int]) -> dict[tuple[Atom, ...], int]:
-    """`c·n·(x floordiv n) + c·(x mod n)` becomes `c·x`."""
+    """`c·n·(x floordiv n) + c·(x mod n)` becomes `c·x`, for a number or an extent n."""
     for atoms, coef in terms.items():
         if len(atoms) != 1 or not isinstance(atoms[0], Binary) or atoms[0].op != "mod":
             continue
         m = atoms[0]
         if not isinstance(m.rhs, int):
-            continue
+            whole, _ = _terms(mul(mul(m.rhs, floordiv(m.lhs, m.rhs)), coef))
+            if not whole or any(terms.get(a) != c for a, c in whole.items()) or _terms(m.lhs)[1]:
+                continue
+            rest = {a: c for a, c in terms.items() if a != atoms and a not in whole}
+            for a, c in _terms(mul(m.lhs, coef))[0].items():
+                rest[a] = rest.get(a, 0) + c
+            return _recombine({a: c for a, c in rest.items() if c})
         quotient = floordiv(m.lhs, m.rhs)
         if not isinstance(quotient, Binary):
             continue

@@ -190,7 +190,11 @@ class ProgramContext(Context):
             elif kind == "let":
                 dtype = numpy_dtype(op["dtype"])
                 content = self.read(self.at(op["src"]), dtype.itemsize)
-                self.symbols[op["symbol"]] = int(np.frombuffer(content, dtype)[0])
+                value = int(np.frombuffer(content, dtype)[0])
+                if value < op.get("min", value):
+                    nodes = ", ".join(op.get("loc", ())) or "the graph"
+                    raise FailureError(f"an extent that {nodes} takes is {value}, and at least {op['min']} is needed")
+                self.symbols[op["symbol"]] = value
             else:
                 raise FailureError(f"the engine's schedule has an op '{kind}' that this runtime does not know")
 

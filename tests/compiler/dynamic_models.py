@@ -153,10 +153,67 @@ def branches() -> Dynamic:
     return Dynamic(_model(nodes, {"x": x}, {"y": T.FLOAT, "z": T.FLOAT}, weights), [{"x": x}, {"x": -x}, {"x": x}])
 
 
+def ranges() -> Dynamic:
+    """Range up to the largest of some numbers → Mul, and a reshape to a computed shape."""
+    nodes = [
+        n("ReduceMax", ["lengths"], ["longest"], "longest", keepdims=0),
+        n("Range", ["zero", "longest", "one"], ["places"], "places"),
+        n("Cast", ["places"], ["numbers"], "numbers", to=T.FLOAT),
+        n("Mul", ["numbers", "half"], ["y"], "scale"),
+        n("Unsqueeze", ["lengths", "axis1"], ["columns"], "columns"),
+        n("Less", ["places", "columns"], ["mask"], "mask"),
+        n("Unsqueeze", ["longest", "axis0"], ["size"], "size"),
+        n("Concat", ["size", "minus_one"], ["shape"], "shape", axis=0),
+        n("Slice", ["x", "start", "size", "axis0"], ["cut"], "cut"),
+        n("Reshape", ["cut", "shape"], ["rows"], "rows"),
+        n("Concat", ["two", "size", "one_by"], ["wide"], "wide", axis=0),
+        n("Expand", ["rows", "wide"], ["many"], "many"),
+        n("Tanh", ["many"], ["z"], "out"),
+        n("ConstantOfShape", ["size"], ["fours"], "fours", value=numpy_helper.from_array(np.int64([4]))),
+        n("Add", ["fours", "places"], ["w"], "add"),
+    ]
+    runs = [{"x": normal(i, 12, 6), "lengths": _ints(*v)} for i, v in enumerate(((3, 12, 5), (1, 1, 1), (4, 2, 6)))]
+    weights = {
+        "zero": np.int64(0), "one": np.int64(1), "half": np.float32([0.5]), "axis1": _ints(1), "axis0": _ints(0),
+        "minus_one": _ints(-1), "start": _ints(0), "two": _ints(2), "one_by": _ints(1),
+    }  # fmt: skip
+    types = {"y": T.FLOAT, "mask": T.BOOL, "z": T.FLOAT, "w": T.INT64}
+    return Dynamic(_model(nodes, runs[0], types, weights), runs)
+
+
+def computed_operands() -> Dynamic:
+    """Operands that others compute: k of TopK, repeats of Tile, pads of Pad, depth of OneHot, parts of Split."""
+    nodes = [
+        n("ReduceMax", ["lengths"], ["k"], "k", keepdims=1),
+        n("TopK", ["x", "k"], ["best", "where"], "best", axis=1),
+        n("Exp", ["best"], ["y"], "exp"),
+        n("Concat", ["k", "one"], ["repeats"], "repeats", axis=0),
+        n("Tile", ["x", "repeats"], ["tiled"], "tile"),
+        n("ReduceSum", ["tiled"], ["z"], "sum"),
+        n("Concat", ["k", "zero", "zero", "one"], ["pads"], "pads", axis=0),
+        n("Pad", ["x", "pads"], ["w"], "pad"),
+        n("OneHot", ["where", "k", "values"], ["hot"], "hot"),
+        n("Neg", ["hot"], ["v"], "negate"),
+        n("Sub", ["width", "k"], ["others"], "others"),
+        n("Concat", ["k", "others"], ["parts"], "parts", axis=0),
+        n("Split", ["x", "parts"], ["left", "right"], "split", axis=1),
+        n("ReduceSum", ["left", "one"], ["u"], "left_sum", keepdims=0),
+        n("Concat", ["right", "left"], ["t"], "swapped", axis=1),
+    ]
+    runs = [{"x": normal(i, 4, 9), "lengths": _ints(*v)} for i, v in enumerate(((3, 5), (1, 1), (8, 2)))]
+    weights = {
+        "one": _ints(1), "zero": _ints(0), "values": np.float32([0, 2]), "width": _ints(9),
+    }  # fmt: skip
+    types = {"y": T.FLOAT, "z": T.FLOAT, "w": T.FLOAT, "v": T.FLOAT, "u": T.FLOAT, "t": T.FLOAT}
+    return Dynamic(_model(nodes, runs[0], types, weights), runs)
+
+
 MODELS: dict[str, Callable[[], Dynamic]] = {
     "non_zero": non_zero,
     "detector": detector,
     "unique": unique,
     "compress": compress,
     "branches": branches,
+    "ranges": ranges,
+    "computed_operands": computed_operands,
 }

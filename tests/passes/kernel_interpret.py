@@ -14,7 +14,10 @@ import numpy as np
 from tcc import reference
 from tcc.ir import kernel
 from tcc.ir.core import Block, Op, Value
+from tcc.ir.expr import Sym
+from tcc.ir.expr import evaluate as eval_expr
 from tcc.ir.kernel.evaluate import evaluate
+from tcc.ir.kernel.symbols import bind
 from tcc.ir.module import ModuleOp
 from tcc.ir.types import DType, TensorType
 
@@ -36,6 +39,10 @@ class _Machine:
         self.module = module
         self.kernels = {op.sym_name: op for op in module.ops if isinstance(op, kernel.Func)}
         self.values: dict[Value, Array] = {}
+        self.symbols: dict[str, int] = {}
+
+    def shape(self, t: TensorType) -> tuple[int, ...]:
+        return tuple(int(eval_expr(d, self.symbols)) for d in t.shape)
 
     def run(self, block: Block) -> list[Array]:
         for op in block.ops:
@@ -44,7 +51,10 @@ class _Machine:
             for value, array in zip(op.results, self.execute(op), strict=True):
                 t = value.type
                 assert isinstance(t, TensorType)
-                assert array.shape == t.static_shape, f"{op.name}: {array.shape} and {t}"
+                for d, extent in zip(t.shape, array.shape, strict=True):
+                    if isinstance(d, Sym) and isinstance(op, kernel.HostCall | kernel.If):
+                        self.symbols.setdefault(d.name, extent)
+                assert array.shape == self.shape(t), f"{op.name}: {array.shape} and {t}"
                 assert array.dtype == t.dtype.numpy, f"{op.name}: {array.dtype} and {t}"
                 self.values[value] = array
         raise AssertionError("a block without an end")
@@ -54,13 +64,18 @@ class _Machine:
         if isinstance(op, kernel.Constant):
             return [np.asarray(self.module.resources.get(op.value))]
         if isinstance(op, kernel.LaunchOp):
-            return self.launch(self.kernels[op.callee], operands)
+            extents = {f"s{i}": int(eval_expr(e, self.symbols)) for i, e in enumerate(op.extents)}
+            return self.launch(bind(self.kernels[op.callee], extents), operands)
+        if isinstance(op, kernel.BindOp):
+            self.symbols.update(zip(op.symbols, (int(operands[0][p]) for p in op.places), strict=True))
+            return []
         if isinstance(op, kernel.ViewOp):
             t = op.y.type
             assert isinstance(t, TensorType)
-            size = int(np.prod(t.static_shape, dtype=np.int64))
+            shape = self.shape(t)
+            size = int(np.prod(shape, dtype=np.int64))
             flat = np.ascontiguousarray(operands[0]).reshape(-1)
-            return [flat[op.offset : op.offset + size].reshape(t.static_shape)]
+            return [flat[op.offset : op.offset + size].reshape(shape)]
         if isinstance(op, kernel.Assemble):
             t = op.y.type
             assert isinstance(t, TensorType)

@@ -15,6 +15,7 @@ from tcc.ir import graph
 from tcc.ir.core import Block, Region, Value
 from tcc.ir.declare import OPS
 from tcc.ir.dialects import load_all
+from tcc.ir.expr import Sym
 from tcc.ir.graph.base import GraphOp, dense
 from tcc.ir.graph.pointwise import Compare, Pointwise
 from tcc.ir.graph.unary import Test as FloatTest
@@ -66,6 +67,14 @@ def conv(cls: type[GraphOp], weights: tuple[int, ...], bias: int, dims: str = "n
 
 def resize(cls: type[GraphOp], **attrs: Any) -> Body:
     return lambda b, xs: b(cls, xs[0], axes=(2, 3), **attrs)
+
+
+def bound_extent(b: Build, xs: list[Value]) -> Value:
+    """The first elements of x, as many as a sum says."""
+    count = b(graph.Reduce, b.constant(np.array([1, 2])), kind="sum", axes=(0,), keepdims=True)
+    b.block.append(graph.Bind(count, symbols=("count",), places=(0,)))
+    cut = b(graph.Slice, xs[0], starts=(0, 0), sizes=(Sym("count"), 3), steps=(1, 1))
+    return b(graph.Reduce, b(graph.Exp, cut), kind="sum", axes=(0,), keepdims=True)
 
 
 CASES: dict[str, list[tuple[Sequence[tuple[int, ...]], Body]]] = {
@@ -239,6 +248,8 @@ CASES: dict[str, list[tuple[Sequence[tuple[int, ...]], Body]]] = {
             for name in ("relu", "softplus", "leakyrelu", "thresholdedrelu")
         ),
     ],
+    "iota": [([(4,)], lambda b, xs: b(graph.Add, xs[0], b(graph.Cast, b(graph.Iota, size=(4,)), to=F32)))],
+    "bind": [([(4, 3)], bound_extent)],
     "cumsum": [
         ([(3, 4)], op(graph.Cumsum, axis=1)), ([(3, 4)], op(graph.Cumsum, axis=0, exclusive=True, reverse=True)),
         ([(1500,)], op(graph.Cumsum, axis=0)),

@@ -15,6 +15,8 @@ from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.attributes import Resource
 from tcc.ir.core import Block, Op, Value
+from tcc.ir.expr import Sym
+from tcc.ir.graph.symbols import is_needed
 from tcc.ir.module import ModuleOp
 from tcc.ir.types import I64, TensorType, Type, dtype_of
 
@@ -36,6 +38,8 @@ class Builder:
         self.loc: tuple[str, ...] = ()
         self.known: dict[Value, Array] = {}
         self.deciding = Deciding(self.known)
+        self.bound: dict[tuple[object, ...], list[Sym]] = {}
+        """Symbols that graph.bind has made of a value in a block."""
         self.in_file: set[Value] = set()
         """Constants whose content the model file holds."""
         self._last_initialiser: Op | None = None
@@ -168,7 +172,7 @@ def erase_unused(block: Block) -> None:
     while op is not None:
         before = op.prev_op
         used = any(r.use_count for r in op.results)
-        if not used and isinstance(op, graph.GraphOp) and op.pure:
+        if not used and isinstance(op, graph.GraphOp) and op.pure and not is_needed(op):
             op.erase()
         else:
             for region in op.regions:

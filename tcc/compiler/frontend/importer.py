@@ -20,6 +20,7 @@ from tcc.compiler.frontend.model import Model, Source, domain_of, opsets_of, rea
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.problems import ImportFailure, Problem, Unsupported, again, problem_of
 from tcc.compiler.frontend.registry import handlers
+from tcc.compiler.frontend.run_time import ComputedOperand
 from tcc.compiler.frontend.sequence import StaticOptional, StaticSequence, host_values, hosted
 from tcc.compiler.frontend.survey import check_calls, in_order, node_name
 from tcc.compiler.frontend.tensors import Array, sparse_to_array, to_array
@@ -305,7 +306,13 @@ class GraphImporter:
         self._check_attributes(node, opset, attributes)
         handler = handlers().get((domain, node.op_type))
         if handler is not None:
-            out = handler(Node(node, opset, name, operands, attributes, self))
+            made = Node(node, opset, name, operands, attributes, self)
+            try:
+                out = handler(made)
+            except ComputedOperand:
+                if host_function(node.op_type, domain) is None:
+                    raise
+                return host_call(made)
             return [out] if isinstance(out, Value) else list(out)
         if host_function(node.op_type, domain) and not self.functions.schema_function(node.op_type, domain, opset):
             return host_call(Node(node, opset, name, operands, attributes, self))

@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 from onnx import AttributeProto
 
+from tcc.compiler.frontend import run_time
 from tcc.compiler.frontend.builder import Builder
 from tcc.compiler.frontend.problems import NeedsValue
+from tcc.compiler.frontend.run_time import ComputedOperand
 from tcc.compiler.frontend.symbolic import is_symbolic
 from tcc.errors import InputError
 from tcc.ir import graph
@@ -101,15 +103,17 @@ class Node:
         value = self.input(index)
         array = self.content(value)
         if array is None:
-            raise self.needed(
-                value, f"its input {index} ({what}) must be known when compiling, and it is computed at run time"
-            )
+            message = f"its input {index} ({what}) must be known when compiling, and it is computed at run time"
+            raise ComputedOperand(message) if run_time.is_computed(self, value) else self.needed(value, message)
         return array
 
     def dims(self, index: int, what: str) -> list[Dim]:
-        """An operand of integers that decide a shape, as ints and expressions; InputError if it is not known."""
+        """An operand of integers that decide a shape, as ints and expressions; those that the graph computes become
+        symbols. InputError if they are contents of graph inputs."""
         value = self.input(index)
         array = self.builder.deciding.content(value)
+        if array is None and run_time.is_computed(self, value):
+            return run_time.bind(self, value, what)
         if array is None:
             name = self.proto.input[index] if index < len(self.proto.input) else ""
             raise self.needed(
@@ -119,8 +123,17 @@ class Node:
             )
         return [v if isinstance(v, Expr) else int(v) for v in array.reshape(-1)]
 
+    def is_computed(self, *indices: int) -> bool:
+        """Whether one of these operands is there and neither known when compiling nor content of graph inputs."""
+        values = [v for v in map(self.optional, indices) if v is not None and v not in self.builder.known]
+        return any(run_time.is_computed(self, v) for v in values)
+
     def ints(self, index: int, what: str) -> list[int]:
         """Like `dims`, numbers only."""
+        if self.is_computed(index):
+            raise ComputedOperand(
+                f"its input {index} ({what}) must be known when compiling, and it is computed at run time"
+            )
         out: list[int] = []
         for d in self.dims(index, what):
             if not isinstance(d, int):

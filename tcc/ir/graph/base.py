@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcc.ir.core import Op, Value
 from tcc.ir.declare import IRError, Kind, one_of
-from tcc.ir.expr import Dim, Expr
+from tcc.ir.expr import Dim, Expr, maximum
 from tcc.ir.types import DType, TensorType
 
 Array: TypeAlias = NDArray[Any]
@@ -79,14 +79,9 @@ def dims_text(shape: Iterable[Dim]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def short(dim: Dim, length: int = 60) -> str:
-    """An extent as text, cut off if it is long."""
-    text = str(dim)
-    return text if len(text) <= length else f"{text[:length]}…"
-
-
 def broadcast_dim(op: GraphOp, a: Dim, b: Dim) -> Dim:
-    """The extent of two broadcast dims. A symbol beside an extent other than 1 is taken to fit it."""
+    """The extent of two broadcast dims. A symbol beside an extent other than 1 is taken to fit it; of two expressions
+    that are not the same either may be 1, so it is the larger."""
     if a == b or (isinstance(b, int) and b == 1):
         return a
     if isinstance(a, int) and a == 1:
@@ -97,7 +92,7 @@ def broadcast_dim(op: GraphOp, a: Dim, b: Dim) -> Dim:
         return a
     if isinstance(b, int):
         return b
-    raise op.fail(f"the extents {short(a)} and {short(b)} cannot be shown to be equal; bind them with --shape")
+    return maximum(a, b)
 
 
 def broadcast(op: GraphOp, shapes: Sequence[Sequence[Dim]]) -> tuple[Dim, ...]:

@@ -6,6 +6,7 @@ from tcc.ir.kernel.anchors_irregular import Scan, Scatter, TopK
 from tcc.ir.kernel.control import If, Loop
 from tcc.ir.kernel.func import (
     Assemble,
+    BindOp,
     Constant,
     Func,
     Host,
@@ -23,6 +24,7 @@ __all__ = [
     "Anchor",
     "Assemble",
     "Attention",
+    "BindOp",
     "Constant",
     "Contraction",
     "Conv",

@@ -200,6 +200,21 @@ class LaunchOp(Op):
 
 
 @register
+class BindOp(Op):
+    """Makes extents of what was computed: the symbol symbols[i] is x[places[i]] of a vector of i64 in memory. What is
+    below `least` is an error when the program runs."""
+
+    name = "kernel.bind"
+    x = Operand()
+    symbols = Attr(STRS)
+    places = Attr(INTS)
+    least = Attr(INT, 0)
+
+    def infer(self) -> Sequence[Type]:
+        return []
+
+
+@register
 class ViewOp(Op):
     """A view of x's bytes: the result's type says shape and strides, `offset` the first element, in elements of x.
     With `offset` 0 and dense types it is a reshape."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tcc.ir.core import Block, Op
-from tcc.ir.graph import Fused, If, Loop
+from tcc.ir.graph import Bind, Fused, If, Loop
 from tcc.ir.graph.base import GraphOp
 from tcc.ir.graph.control import yielded
+from tcc.ir.graph.symbols import is_needed
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.passes.base import Pass, PassContext, register_pass
@@ -20,7 +21,8 @@ from tcc.passes.graph.loops import needed
 @register_pass
 @dataclass(frozen=True)
 class Dce(Pass):
-    """Removes pure ops without uses, and results of branches, loops and fusion groups that nothing uses.
+    """Removes pure ops without uses, and results of branches, loops and fusion groups that nothing uses. What gives a
+    symbol that is mentioned elsewhere stays.
 
     before: `%1 = graph.exp(%0)` unused, `graph.return(%0)`; after: `graph.return(%0)`. Inputs and outputs of the
     function stay.
@@ -37,7 +39,8 @@ def _sweep(block: Block, rewriter: Rewriter) -> None:
     op = block.last
     while op is not None:
         before = op.prev_op
-        if isinstance(op, GraphOp) and op.pure and not op.terminator and not any(r.use_count for r in op.results):
+        removable = isinstance(op, GraphOp) and (op.pure or isinstance(op, Bind)) and not op.terminator
+        if removable and not any(r.use_count for r in op.results) and not is_needed(op):
             rewriter.erase(op)
         else:
             kept = _prune(op, rewriter)
@@ -52,6 +55,8 @@ def _sweep(block: Block, rewriter: Rewriter) -> None:
 
 def _prune(op: Op, rewriter: Rewriter) -> Op:
     """The op without the results that nothing uses, where it is one whose regions yield them."""
+    if is_needed(op, [r for r in op.results if not r.use_count]):
+        return op
     if isinstance(op, Loop):
         return _prune_loop(op, rewriter)
     if not isinstance(op, If | Fused) or all(r.use_count for r in op.results):

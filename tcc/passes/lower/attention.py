@@ -44,7 +44,7 @@ def lower_attention(group: Group) -> Made:
     s = Scalarizer(domain, group.outer, extra, [ScalarType(acc)])
     score: Value = s.s.mul(s.leading[0], s.s.like(op.scale, s.leading[0]))
     if op.mask is not None:
-        at = broadcast_index((b, h, m, n), tensor_type(op.mask).shape)
+        at = broadcast_index((b, h, m, n), tensor_type(op.mask).shape, s.ranges)
         score = s.s.add(score, s.s.cast(s.value(op.mask, at), acc))
     if op.causal:
         hidden = s.s.cmp("gt", s.expr(add(n, mul(m, -1))), s.expr(0))

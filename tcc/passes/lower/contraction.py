@@ -95,8 +95,8 @@ def lower_matmul(group: Group) -> Made:
         at = [0 if d == 1 else Sym(f"b{i}") for i, d in enumerate(batch)]
         row = m if rows != 1 else 0
     sides = Sides(group, domain, a.dtype)
-    left = (*broadcast_index(at, a.shape[:-2]), row, k) if a.rank > 1 else (k,)
-    right = (*broadcast_index(at, b.shape[:-2]), k, n) if b.rank > 1 else (k,)
+    left = (*broadcast_index(at, a.shape[:-2], domain.ranges), row, k) if a.rank > 1 else (k,)
+    right = (*broadcast_index(at, b.shape[:-2], domain.ranges), k, n) if b.rank > 1 else (k,)
     place = (*at, *((row,) if a.rank > 1 else ()), *((n,) if b.rank > 1 else ()))
     return sides.finish(
         KernelMatMul, sides.side(sides.lhs, op.a, left), sides.side(sides.rhs, op.b, right), op.y, place

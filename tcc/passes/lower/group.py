@@ -73,7 +73,7 @@ class Group:
                 if not whole:
                     raise IRError(f"{op.name} at {op.loc} broadcasts the anchor's result, which an epilogue cannot")
                 index = place[whole[0]]
-                args = [s.value(o, broadcast_index(index, tensor_type(o).shape)) for o in op.operands]
+                args = [s.value(o, broadcast_index(index, tensor_type(o).shape, s.ranges)) for o in op.operands]
                 s.known[op.results[0]] = TABLE[op.name](s.s, op, args)
             elif isinstance(op, Transpose):
                 index = tuple(place[op.x][p] for p in op.perm)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tcc.ir.attributes import IndexMap
-from tcc.ir.expr import Binary, Dim, Ranges, Sum, add, floordiv, mod, mul, product, simplify, within
+from tcc.ir.expr import Binary, Dim, Ranges, Sum, add, below, floordiv, minimum, mod, mul, product, simplify, within
 from tcc.ir.types import TensorType
 
 Index = tuple[Dim, ...]
@@ -71,10 +71,17 @@ def _grow(shape: Sequence[Dim], to: Sequence[Dim], i0: int, i: int, j0: int, j: 
     return (known or (i < len(shape) or j < len(to))) and (i < len(shape) or j < len(to)) and known
 
 
-def broadcast_index(index: Sequence[Dim], shape: Sequence[Dim]) -> Index:
-    """The index in an operand of `shape` that numpy broadcasting pairs with `index`."""
+def broadcast_index(index: Sequence[Dim], shape: Sequence[Dim], ranges: Ranges) -> Index:
+    """The index in an operand of `shape` that numpy broadcasting pairs with `index`. An extent that data decide may
+    turn out to be 1: then every index is cut to 0."""
     tail = index[len(index) - len(shape) :]
-    return tuple(0 if d == 1 else i for i, d in zip(tail, shape, strict=True))
+    return tuple(_paired(i, d, ranges) for i, d in zip(tail, shape, strict=True))
+
+
+def _paired(i: Dim, d: Dim, ranges: Ranges) -> Dim:
+    if isinstance(d, int) or below(i, d, ranges):
+        return 0 if d == 1 else i
+    return minimum(i, add(d, -1), ranges)
 
 
 def _complexity(e: Dim) -> int:

@@ -318,10 +318,10 @@ def _moments(count: Dim, epsilon: float) -> tuple[list[Stage], Callable[[Scalars
 
 def _affine(e: Scalarizer, value: Value, scale: Value | None, bias: Value | None, index: Index) -> Value:
     if scale is not None:
-        factor = e.value(scale, broadcast_index(index, tensor_type(scale).shape))
+        factor = e.value(scale, broadcast_index(index, tensor_type(scale).shape, e.ranges))
         value = e.s.mul(value, e.s.cast(factor, element(value)))
     if bias is not None:
-        addend = e.value(bias, broadcast_index(index, tensor_type(bias).shape))
+        addend = e.value(bias, broadcast_index(index, tensor_type(bias).shape, e.ranges))
         value = e.s.add(value, e.s.cast(addend, element(value)))
     return value
 

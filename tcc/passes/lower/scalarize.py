@@ -26,6 +26,7 @@ from tcc.ir.graph import (
     Gather,
     GatherElements,
     GatherNd,
+    Iota,
     Pad,
     Reshape,
     Slice,
@@ -157,10 +158,14 @@ class Scalarizer:
             source = self.outer.get(v, v).defining_op
             if isinstance(source, Dims):
                 return self._dims(source, index)
+            if isinstance(source, Iota):
+                return self.expr(index[0])
             return self.load(v, IndexMap(index, 0 if guarded else None))
         op = cast(GraphOp, v.defining_op)
         if op.name in TABLE:
-            args = [self.value(o, broadcast_index(index, tensor_type(o).shape), guarded) for o in op.operands]
+            args = [
+                self.value(o, broadcast_index(index, tensor_type(o).shape, self.ranges), guarded) for o in op.operands
+            ]
             return TABLE[op.name](self.s, op, args)
         if isinstance(op, Concat):
             return self._concat(op, index, guarded)
@@ -178,7 +183,11 @@ class Scalarizer:
         return self.value(op.operands[0], back_through(op, index, self.ranges), guarded)
 
     def is_input(self, v: Value) -> bool:
-        return v in self.outer or not isinstance(v.defining_op, GraphOp) or isinstance(v.defining_op, Constant | Dims)
+        return (
+            v in self.outer
+            or not isinstance(v.defining_op, GraphOp)
+            or isinstance(v.defining_op, Constant | Dims | Iota)
+        )
 
     def _literal(self, v: Value) -> Value | None:
         source = self.outer.get(v, v).defining_op
@@ -347,7 +356,7 @@ def back_through(op: Op, index: Index, ranges: Mapping[str, tuple[int, int]]) ->
     if isinstance(op, Reshape):
         return reshape_index(index, op.shape, shape, ranges)
     if isinstance(op, Expand):
-        return broadcast_index(index, shape)
+        return broadcast_index(index, shape, ranges)
     if isinstance(op, Slice):
         return tuple(add(a, mul(e, s)) for e, a, s in zip(index, op.starts, op.steps, strict=True))
     if isinstance(op, Tile):

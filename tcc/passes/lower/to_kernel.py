@@ -14,14 +14,15 @@ import numpy as np
 from tcc.errors import InputError
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import IRError
-from tcc.ir.expr import Dim, Sym, mul, product
-from tcc.ir.graph import Concat, Constant, Dims, Fused, If, Loop, Reshape, Slice
+from tcc.ir.expr import Dim, Sym, mul, product, to_text
+from tcc.ir.graph import Bind, Concat, Constant, Dims, Fused, If, Iota, Loop, Reshape, Slice
 from tcc.ir.graph import Func as GraphFunc
 from tcc.ir.graph import Yield as GraphYield
 from tcc.ir.graph.base import GraphOp, tensor_type
 from tcc.ir.graph.function import main_function
 from tcc.ir.kernel import (
     Assemble,
+    BindOp,
     Func,
     Host,
     HostCall,
@@ -121,7 +122,10 @@ class _Lowering:
             out = self.host_call(op, block)
         elif isinstance(op, Fused):
             out = self.group(op, block)
-        elif isinstance(op, Dims):
+        elif isinstance(op, Bind):
+            made = BindOp(self.values[op.x], symbols=op.symbols, places=op.places, least=op.least, loc=op.loc)
+            out = block.append(made).results
+        elif isinstance(op, Dims | Iota):
             out = self.group(wrap(op), block)
             launch = out[0].defining_op
             assert launch is not None
@@ -263,6 +267,7 @@ def _rename_symbols(function: GraphFunc) -> None:
     types = [v.type for op in function.walk() for v in op.results]
     types += [a.type for op in function.walk() for r in op.regions for b in r.blocks for a in b.args]
     names = {s for t in types for s in free_symbols(t)}
+    names |= {s for op in function.walk() if isinstance(op, Bind) for s in op.symbols}
     env: dict[str, Dim] = {}
     for name in sorted(n for n in names if _KERNEL_NAME.fullmatch(n)):
         other = f"{name}_"
@@ -281,6 +286,8 @@ def _rename_symbols(function: GraphFunc) -> None:
                     a.type = substitute_type(a.type, env)
         for key, value in list(op.attrs.items()):
             op.attrs[key] = substitute_attribute(value, env)
+        if isinstance(op, Bind):
+            op.attrs["symbols"] = tuple(to_text(env.get(s, Sym(s))) for s in op.symbols)
 
 
 def wrap(op: GraphOp) -> Fused:

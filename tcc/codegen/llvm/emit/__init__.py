@@ -11,7 +11,6 @@ from tcc.codegen.llvm.emit.kernel import (
     operand_addresses,
     refuse_symbols,
     result_addresses,
-    sizes,
 )
 from tcc.codegen.llvm.emit.memory import (
     address,
@@ -73,7 +72,6 @@ __all__ = [
     "result_addresses",
     "scalar_expr",
     "scatter",
-    "sizes",
     "spread",
     "store",
     "store_masked",

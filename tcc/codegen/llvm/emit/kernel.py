@@ -49,6 +49,7 @@ class KernelEmitter(Emitter):
         self.arguments = len(args)
         self.returned = len(returned)
         self.ranges = self.anchor.domain.ranges
+        self.symbols: dict[str, Any] = {}
 
     def workspace(self, nbytes: int, zeroed: bool = False) -> int:
         """Ask for scratch memory; its index among `Body.workspaces`. Before any `launch`."""
@@ -79,13 +80,14 @@ class KernelEmitter(Emitter):
         targets = result_addresses(self.problem) if results is None else results
         names = self.problem.symbols
         with self.kernel(self.entry + suffix, count, len(names)) as (pointers, numbers, first, last):
+            self.symbols = dict(zip(names, numbers, strict=True))
             yield Body(
                 [Access(pointers[at], a) for at, a in zip(self.argument_of, sources, strict=True)],
                 [Access(pointers[self.arguments + at], a) for at, a in zip(self.result_of, targets, strict=True)],
                 pointers[first_scratch:],
                 first,
                 last,
-                dict(zip(names, numbers, strict=True)),
+                self.symbols,
             )
         self.launches.append(
             Launch(
@@ -100,6 +102,10 @@ class KernelEmitter(Emitter):
                 waves=waves,
             )
         )
+
+    def of(self, extent: Dim) -> Int:
+        """An extent in the kernel function that is being made."""
+        return scalar_expr(self, extent, self.symbols, self.ranges)
 
     def emitted(self, **derived: Any) -> Emitted:
         """The finished kernel; `derived` is what the schedule prints with it."""
@@ -117,12 +123,6 @@ def extents(problem: Func) -> dict[str, int]:
     """The extents of all dims of the problem's anchor; they must be integers."""
     domain = problem.anchor.domain
     return {name: domain.int_extent(name) for name in domain.names}
-
-
-def sizes(e: Emitter, problem: Func, values: Mapping[str, Any]) -> dict[str, Int]:
-    """The extents of all dims of the problem's anchor in a kernel function; `values`: those of its symbols."""
-    domain = problem.anchor.domain
-    return {n: scalar_expr(e, domain.extent(n), values, domain.ranges) for n in domain.names}
 
 
 def refuse_symbols(problem: Func) -> str | None:

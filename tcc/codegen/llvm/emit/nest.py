@@ -7,36 +7,48 @@ dims merged where every address allows it, so that inner loops are long and cont
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from tcc.codegen.llvm.emit.access import Address
 from tcc.ir.core import Region
-from tcc.ir.expr import Binary, Dim, Ranges, Sum, Sym, coefficient, floordiv, mod, substitute
+from tcc.ir.expr import Binary, Box, Dim, Ranges, Sum, Sym, coefficient, evaluate, floordiv, mod, substitute
 from tcc.ir.kernel.func import Func, Index
+from tcc.ir.kernel.symbols import tuning
 
 
 @dataclass(frozen=True)
 class Nest:
     """Loops over `parallel` and `reduce` dims (name → extent, outermost first), the addresses of operands and results
-    over them, and `index`: the domain's dims that regions ask for, as expressions over the loops' dims."""
+    over them, and `index`: the domain's dims and the symbols that regions ask for, as expressions over the loops' dims.
+    `tuning`: what the kernel's symbols are taken to be in choices that an extent decides."""
 
-    parallel: dict[str, int]
-    reduce: dict[str, int]
+    parallel: dict[str, Any]
+    reduce: dict[str, Any]
     operands: tuple[Address, ...]
     results: tuple[Address, ...]
     index: dict[str, Dim]
+    tuning: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def ranges(self) -> Ranges:
-        return {n: (0, size - 1) for n, size in (*self.parallel.items(), *self.reduce.items())}
+        return ranges_of({**self.parallel, **self.reduce})
+
+    def size(self, name: str) -> int:
+        """The extent of a dim, at the tuning point where it is an expression."""
+        return self.guess(self.parallel[name] if name in self.parallel else self.reduce[name])
+
+    def guess(self, extent: Dim) -> int:
+        """An extent at the tuning point."""
+        return int(evaluate(extent, self.tuning))
 
     @property
     def addresses(self) -> tuple[Address, ...]:
         return (*self.operands, *self.results)
 
-    def substitute(self, env: dict[str, Dim], parallel: dict[str, int], reduce: dict[str, int]) -> Nest:
+    def substitute(self, env: dict[str, Dim], parallel: dict[str, Any], reduce: dict[str, Any]) -> Nest:
         """The nest over other dims, the old ones replaced by `env`."""
         new = replace(self, parallel=parallel, reduce=reduce)
         return replace(
@@ -60,17 +72,24 @@ def nest_of(problem: Func, regions: Iterable[Region], operands: Sequence[Address
     domain = problem.anchor.domain
     used = {op.dim for r in regions for op in r.block.ops if isinstance(op, Index)}
     nest = Nest(
-        {n: domain.int_extent(n) for n in domain.parallel_names},
-        {n: domain.int_extent(n) for n in domain.reduce_names},
+        {n: domain.extent(n) for n in domain.parallel_names},
+        {n: domain.extent(n) for n in domain.reduce_names},
         tuple(operands),
         tuple(results),
         {n: Sym(n) for n in sorted(used)},
+        tuning(problem),
     )
     return nest.substitute(
         {n: 0 for n, size in (*nest.parallel.items(), *nest.reduce.items()) if size == 1},
         {n: size for n, size in nest.parallel.items() if size != 1},
         {n: size for n, size in nest.reduce.items() if size != 1},
     )
+
+
+def ranges_of(extents: Mapping[str, Dim]) -> Ranges:
+    """The bounds of dims with these extents."""
+    numbers = {n: (0, size - 1) for n, size in extents.items() if isinstance(size, int)}
+    return numbers if len(numbers) == len(extents) else Box(extents)
 
 
 def complexity(e: Dim) -> int:
@@ -87,7 +106,7 @@ def merge(nest: Nest, outer: str, inner: str) -> Nest:
     dims = nest.parallel if inner in nest.parallel else nest.reduce
     width = dims[inner]
     one = Sym(inner)
-    ranges = {**nest.ranges, inner: (0, dims[outer] * width - 1)}
+    ranges = ranges_of({**nest.parallel, **nest.reduce, inner: dims[outer] * width})
     env: dict[str, Dim] = {outer: floordiv(one, width, ranges), inner: mod(one, width, ranges)}
     merged = {n: size * dims[outer] if n == inner else size for n, size in dims.items() if n != outer}
     if inner in nest.parallel:

@@ -17,6 +17,7 @@ from typing import Any
 from tcc.codegen.llvm.emit.access import Access, Address, Point, load_all
 from tcc.codegen.llvm.emit.builder import Emitter, Var
 from tcc.codegen.llvm.emit.convert import cast, literal, spread
+from tcc.codegen.llvm.emit.kernel import KernelEmitter
 from tcc.codegen.llvm.emit.nest import Nest
 from tcc.codegen.llvm.emit.region import combine, identity
 from tcc.codegen.llvm.emit.values import Int, Val
@@ -31,15 +32,16 @@ Compute = Callable[[Point, Known], "Sequence[Val]"]
 def vector_dim(nest: Nest, lanes: int, kinds: Sequence[str] = ("reduce", "parallel")) -> str | None:
     """The dim to lay vectors along: the one that most of what is read and written is contiguous in; long ones before
     short ones, then parallel ones. None if there is no dim."""
-    sizes = {**nest.parallel, **nest.reduce}
+    names = (*nest.parallel, *nest.reduce)
 
     def weight(a: Address) -> float:
-        return float(prod(size for n, size in sizes.items() if n in a.symbols))
+        return float(prod(nest.size(n) for n in names if n in a.symbols))
 
     whole = max([1.0, *(weight(a) for a in nest.addresses)])
     best: tuple[tuple[float, ...], str] | None = None
     for kind in kinds:
-        for name, size in getattr(nest, kind).items():
+        for name in getattr(nest, kind):
+            size = nest.size(name)
             score = 0.0
             for a in nest.operands:
                 step = a.stride_along(name)
@@ -66,7 +68,7 @@ class Reduction:
     `acc`, `unroll` vectors side by side. `operands`: those to read outside the innermost loop if they do not vary in
     it, by index."""
 
-    e: Emitter
+    e: KernelEmitter
     nest: Nest
     dim: str | None
     lanes: int
@@ -123,14 +125,14 @@ class Reduction:
             if len(names) == 1 and part is not None:
                 yield inside, *part
             else:
-                yield inside, 0, self.nest.reduce[names[-1]]
+                yield inside, 0, self.e.of(self.nest.reduce[names[-1]])
 
     @contextmanager
     def _loops(self, names: Sequence[str], point: Point, part: tuple[Int, Int] | None) -> Iterator[Point]:
         if not names:
             yield point
             return
-        start, stop = (0, self.nest.reduce[names[0]]) if part is None else part
+        start, stop = (0, self.e.of(self.nest.reduce[names[0]])) if part is None else part
         with (
             self.e.loop(start, stop, name=names[0], unroll=False) as i,
             self._loops(names[1:], point.moved(**{names[0]: i}), None) as inside,

@@ -226,7 +226,7 @@ def _merge_dims(a: Address, outer: str, inner: str, width: int) -> Address | Non
     step = coefficient(a.offset, inner)
     if step is None or coefficient(a.offset, outer) != step * width or a.zero or a.indirect:
         return None
-    guards: list[tuple[Dim, int]] = []
+    guards: list[tuple[Dim, Dim]] = []
     for index, extent in a.guards:
         own = coefficient(index, outer)
         if inner in symbols(index) or own not in (0, 1):

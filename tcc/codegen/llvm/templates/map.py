@@ -32,7 +32,6 @@ from tcc.codegen.llvm.emit import (
     merge,
     nest_of,
     operand_addresses,
-    refuse_symbols,
     result_addresses,
     transpose,
     vector_loop,
@@ -40,6 +39,7 @@ from tcc.codegen.llvm.emit import (
 from tcc.codegen.llvm.emit.memory import from_storage, load_raw
 from tcc.codegen.llvm.emit.values import compute_type
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, template
+from tcc.ir.expr import Dim, ceildiv, maximum, mul, product
 from tcc.ir.kernel import Func, Map
 from tcc.ir.scalar import ScalarOp
 from tcc.ir.targets import Target
@@ -60,7 +60,7 @@ class Plan:
     turned: tuple[int, ...]
 
     @property
-    def outer(self) -> dict[str, int]:
+    def outer(self) -> dict[str, Any]:
         """The dims outside a row of vectors."""
         return {n: size for n, size in self.nest.parallel.items() if n != self.inner}
 
@@ -77,7 +77,7 @@ def make_plan(problem: Func, target: Target) -> Plan:
     nest = _widen(nest, lanes)
     inner = list(nest.parallel)[-1]
     across, turned = _turned(nest, inner, lanes)
-    return Plan(nest, inner, lanes if nest.parallel[inner] > 1 else 1, across, turned)
+    return Plan(nest, inner, lanes if nest.size(inner) > 1 else 1, across, turned)
 
 
 def lanes_for(problem: Func, target: Target) -> int:
@@ -100,7 +100,7 @@ def _widen(nest: Nest, lanes: int) -> Nest:
     """Merge short inner dims although operands then need gathers, where results stay contiguous."""
     while len(nest.parallel) > 1:
         outer, inner = list(nest.parallel)[-2:]
-        if 2 * nest.parallel[inner] > lanes:
+        if not isinstance(nest.parallel[inner], int) or 2 * nest.parallel[inner] > lanes:
             break
         other = merge(nest, outer, inner)
         if any(r.stride_along(inner) != 1 for r in other.results):
@@ -121,7 +121,7 @@ def _extra(new: Nest, old: Nest) -> int:
 
 def _turned(nest: Nest, inner: str, lanes: int) -> tuple[str | None, tuple[int, ...]]:
     """(the dim, the operands) to transpose in registers, or (None, ())."""
-    if lanes < 4 or nest.parallel[inner] < lanes:
+    if lanes < 4 or nest.tuning or nest.parallel[inner] < lanes:
         return None, ()
     found: dict[str, list[int]] = {}
     for i, a in enumerate(nest.operands):
@@ -145,9 +145,6 @@ class MapVector(Template):
     kind = "cpu"
     matches = (Map,)
 
-    def accepts(self, problem: Func, target: Target) -> str | None:
-        return refuse_symbols(problem)
-
     def space_for(self, problem: Func, target: Target) -> Space:
         plan = make_plan(problem, target)
         squares = [True, False] if plan.turned else [False]
@@ -155,7 +152,7 @@ class MapVector(Template):
 
     def default(self, problem: Func, target: Target) -> Config | None:
         plan = make_plan(problem, target)
-        points = prod(plan.nest.parallel.values())
+        points = prod(map(plan.nest.size, plan.nest.parallel))
         work = points * (1 + _operations(problem) / 8)
         wanted = points if work < 40_000 else max(4096, points / (4 * target.cores))
         grain = min(GRAINS, key=lambda g: abs(np.log(g / max(wanted, 1))))
@@ -229,7 +226,7 @@ class _Rows:
     def row(self, body: Body, at: Mapping[str, Int], start: Int, stop: Int) -> None:
         """Points start .. stop - 1 along the inner dim."""
         e, inner = self.e, self.plan.inner
-        here = Point(at)
+        here = Point({**body.symbols, **at})
         known = invariant(e, body.operands, here, inner)
 
         def step(vectors: list[tuple[Int, int, Any]]) -> None:
@@ -242,25 +239,27 @@ class _Rows:
         """Tasks of about `grain` points: pieces of a row, or several rows."""
         e, plan = self.e, self.plan
         names, sizes = list(plan.outer), list(plan.outer.values())
-        length, count = plan.nest.parallel[plan.inner], prod(sizes)
+        length, count = plan.nest.parallel[plan.inner], product(sizes)
         wide = plan.lanes * self.unroll
-        if length > grain or count == 1:
-            piece = min(-(-grain // wide) * wide, -(-length // wide) * wide)
-            pieces = -(-length // piece) if length else 0
-            with self._launch(count * pieces) as body, e.tasks(body.first, body.last) as task:
-                row, part = e.unflatten(task, [max(count, 1), max(pieces, 1)])
+        if not isinstance(length, int) or length > grain or count == 1:
+            piece = -(-grain // wide) * wide
+            piece = min(piece, -(-length // wide) * wide) if isinstance(length, int) else piece
+            pieces = ceildiv(length, piece) if length != 0 else 0
+            with self._launch(mul(count, pieces)) as body, e.tasks(body.first, body.last) as task:
+                row, part = e.unflatten(task, [e.of(maximum(count, 1)), e.of(maximum(pieces, 1))])
                 start = e.mul(part, piece)
-                stop = length if pieces <= 1 else e.minimum(e.add(start, piece), length)
-                at = dict(zip(names, e.unflatten(row, sizes), strict=True))
+                one = isinstance(pieces, int) and pieces <= 1
+                stop = length if one else e.minimum(e.add(start, piece), e.of(length))
+                at = dict(zip(names, e.unflatten(row, [e.of(s) for s in sizes]), strict=True))
                 self.row(body, at, start, stop)
             return
         each = max(1, grain // max(1, length))
-        with self._launch(-(-count // each)) as body, e.tasks(body.first, body.last) as task:
+        with self._launch(ceildiv(count, each)) as body, e.tasks(body.first, body.last) as task:
             start = e.mul(task, each)
-            with e.points(start, e.minimum(e.add(start, each), count), sizes) as at:
+            with e.points(start, e.minimum(e.add(start, each), e.of(count)), [e.of(s) for s in sizes]) as at:
                 self.row(body, dict(zip(names, at, strict=True)), 0, length)
 
-    def _launch(self, tasks: int) -> Any:
+    def _launch(self, tasks: Dim) -> Any:
         return self.e.launch(tasks, self.plan.nest.operands, self.plan.nest.results)
 
     def squares(self, grain: int) -> None:

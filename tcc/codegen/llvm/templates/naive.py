@@ -28,8 +28,6 @@ from tcc.codegen.llvm.emit import (
     literal,
     load_all,
     refuse_symbols,
-    scalar_expr,
-    sizes,
 )
 from tcc.codegen.llvm.emit.elementary import exp_nonpositive
 from tcc.codegen.llvm.emit.trigonometry import by_lane
@@ -85,8 +83,8 @@ class Naive(Template):
         chunk = config["chunk"] if not isinstance(anchor, Rows | Attention | Scan | TopK) else 1
         total = product(domain.extent(n) for n in names)
         with e.launch(ceildiv(total, chunk)) as body:
-            size = sizes(e, problem, body.symbols)
-            points = scalar_expr(e, total, body.symbols, domain.ranges)
+            size = {n: e.of(domain.extent(n)) for n in domain.names}
+            points = e.of(total)
             with e.tasks(body.first, body.last) as task:
                 start = e.mul(task, chunk)
                 stop = e.minimum(e.add(start, chunk), points)

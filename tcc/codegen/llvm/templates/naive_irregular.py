@@ -23,7 +23,6 @@ from tcc.codegen.llvm.emit import (
     load_all,
     operand_addresses,
     scalar_expr,
-    sizes,
 )
 from tcc.codegen.llvm.emit.order import Packed
 from tcc.ir.expr import ceildiv, product
@@ -157,7 +156,7 @@ def scatter(e: KernelEmitter, chunk: int) -> None:
     steps = product(domain.extent(n) for n in domain.reduce_names)
     each = max(1, chunk // max(1, steps)) if isinstance(steps, int) else 16
     with e.launch(ceildiv(lines, each), addresses) as body, e.tasks(body.first, body.last) as task:
-        size = sizes(e, e.problem, body.symbols)
+        size = {n: e.of(e.anchor.domain.extent(n)) for n in e.anchor.domain.names}
         start = e.mul(task, each)
         stop = e.minimum(e.add(start, each), scalar_expr(e, lines, body.symbols, domain.ranges))
         with e.points(start, stop, [size[n] for n in names], "line") as at:

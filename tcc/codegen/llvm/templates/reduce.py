@@ -36,7 +36,6 @@ from tcc.codegen.llvm.emit import (
     load_masked,
     nest_of,
     operand_addresses,
-    refuse_symbols,
     result_addresses,
     store,
     store_masked,
@@ -45,6 +44,7 @@ from tcc.codegen.llvm.emit import (
 )
 from tcc.codegen.llvm.templates.map import lanes_for
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, template
+from tcc.ir.expr import Dim, ceildiv, maximum, mul, product
 from tcc.ir.kernel import Func, Reduce
 from tcc.ir.targets import Target
 
@@ -67,17 +67,24 @@ class Plan:
         return self.dim in self.nest.reduce
 
     @property
-    def points(self) -> int:
-        return prod(self.nest.parallel.values())
+    def points(self) -> Any:
+        """How many results there are."""
+        return product(self.nest.parallel.values())
 
     @property
     def depth(self) -> int:
-        return prod(self.nest.reduce.values())
+        """How many elements a result is made of, at the tuning point."""
+        return prod(map(self.nest.size, self.nest.reduce))
 
     @property
-    def longest(self) -> int:
+    def longest(self) -> Any:
         """The extent of the outermost reduced dim, which parts divide."""
         return next(iter(self.nest.reduce.values()), 1)
+
+    @property
+    def divides(self) -> bool:
+        """Whether there may be parts: their places are numbers."""
+        return isinstance(self.longest, int) and isinstance(self.points, int)
 
 
 def make_plan(problem: Func, target: Target) -> Plan:
@@ -97,6 +104,8 @@ def make_plan(problem: Func, target: Target) -> Plan:
 
 def _few_parts(columns: Columns, problem: Func, target: Target) -> Any:
     plan = make_plan(problem, target)
+    if not plan.divides:
+        return columns["split"] == 1
     step = plan.lanes if plan.folds and len(plan.nest.reduce) == 1 else 1
     return (columns["split"] == 1) | (columns["split"] * step * 2 <= plan.longest)
 
@@ -117,14 +126,11 @@ class ReduceVector(Template):
         ),
     )
 
-    def accepts(self, problem: Func, target: Target) -> str | None:
-        return refuse_symbols(problem)
-
     def default(self, problem: Func, target: Target) -> Config | None:
         plan = make_plan(problem, target)
-        work = plan.points * plan.depth
+        work = plan.nest.guess(plan.points) * plan.depth
         split = 1
-        if work >= 1 << 17 and plan.points < (8 if plan.folds else 16 * plan.lanes) * target.cores:
+        if plan.divides and work >= 1 << 17 and plan.points < (8 if plan.folds else 16 * plan.lanes) * target.cores:
             fitting = [s for s in SPLITS if _few_parts({"split": np.array([s])}, problem, target)[0]]
             split = min(fitting, key=lambda s: abs(s - 4 * target.cores))
         wanted = work if work < 100_000 else work / (4 * target.cores)
@@ -182,7 +188,7 @@ class ReduceWriter:
         if self.parts > 1:
             self._finish()
 
-    def _launch(self, tasks: int) -> Any:
+    def _launch(self, tasks: Dim) -> Any:
         e, nest = self.e, self.plan.nest
         if self.parts == 1:
             return e.launch(tasks, nest.operands, nest.results)
@@ -246,13 +252,15 @@ class ReduceWriter:
         """Tasks of `each` points, one after another."""
         e, plan = self.e, self.plan
         names, sizes = list(plan.nest.parallel), list(plan.nest.parallel.values())
-        groups = -(-plan.points // each)
-        with self._launch(groups * self.parts) as body, e.tasks(body.first, body.last) as task:
-            group, part = e.unflatten(task, [max(groups, 1), self.parts])
+        groups = ceildiv(plan.points, each)
+        with self._launch(mul(groups, self.parts)) as body, e.tasks(body.first, body.last) as task:
+            sizes = [e.of(s) for s in sizes]
+            group, part = e.unflatten(task, [e.of(maximum(groups, 1)), self.parts])
             start = e.mul(group, each)
-            stop = plan.points if groups <= 1 else e.minimum(e.add(start, each), plan.points)
+            one = isinstance(groups, int) and groups <= 1
+            stop = plan.points if one else e.minimum(e.add(start, each), e.of(plan.points))
             with e.points(start, stop, sizes) as at:
-                point = Point(dict(zip(names, at, strict=True)))
+                point = Point({**body.symbols, **dict(zip(names, at, strict=True))})
                 (totals,) = self._reduction(body).run([point], self._compute(body), self._part(part))
                 self._put(body, point, totals, flatten(e, at, sizes), part)
 
@@ -262,27 +270,33 @@ class ReduceWriter:
         assert plan.dim is not None
         names = [n for n in plan.nest.parallel if n != plan.dim]
         sizes = [plan.nest.parallel[n] for n in names]
-        length, rows = plan.nest.parallel[plan.dim], prod(sizes)
+        length, rows = plan.nest.parallel[plan.dim], product(sizes)
         wide = plan.lanes * self.unroll
-        piece = min(-(-each // wide) * wide, -(-length // wide) * wide)
-        pieces = -(-length // piece) if length else 0
-        several = max(1, each // length) if length else 1
-        groups = -(-rows // several)
-        with self._launch(groups * pieces * self.parts) as body, e.tasks(body.first, body.last) as task:
-            group, column, part = e.unflatten(task, [max(groups, 1), max(pieces, 1), self.parts])
+        piece = -(-each // wide) * wide
+        piece = min(piece, -(-length // wide) * wide) if isinstance(length, int) else piece
+        pieces = ceildiv(length, piece) if length != 0 else 0
+        several = max(1, each // max(1, plan.nest.guess(length)))
+        groups = ceildiv(rows, several)
+        with self._launch(product((groups, pieces, self.parts))) as body, e.tasks(body.first, body.last) as task:
+            sizes = [e.of(s) for s in sizes]
+            group, column, part = e.unflatten(
+                task, [e.of(maximum(groups, 1)), e.of(maximum(pieces, 1)), self.parts]
+            )  # fmt: skip
             start = e.mul(column, piece)
-            stop = length if pieces <= 1 else e.minimum(e.add(start, piece), length)
+            one = isinstance(pieces, int) and pieces <= 1
+            stop = length if one else e.minimum(e.add(start, piece), e.of(length))
             first = e.mul(group, several)
-            last = rows if groups <= 1 else e.minimum(e.add(first, several), rows)
+            one = isinstance(groups, int) and groups <= 1
+            last = rows if one else e.minimum(e.add(first, several), e.of(rows))
             with e.points(first, last, sizes) as at:
-                here = Point(dict(zip(names, at, strict=True)))
+                here = Point({**body.symbols, **dict(zip(names, at, strict=True))})
                 row = flatten(e, at, sizes)
 
                 def step(vectors: list[tuple[Int, int, Any]], here: Point = here, row: Int = row) -> None:
                     points = [here.along(plan.dim or "", v, lanes, mask) for v, lanes, mask in vectors]
                     totals = self._reduction(body).run(points, self._compute(body), self._part(part))
                     for p, (v, _, _), own in zip(points, vectors, totals, strict=True):
-                        self._put(body, p, own, e.add(e.mul(row, length), v), part)
+                        self._put(body, p, own, e.add(e.mul(row, e.of(length)), v), part)
 
                 vector_loop(e, start, stop, plan.lanes, self.unroll, step)
 
@@ -325,7 +339,7 @@ class ReduceWriter:
                 vector_loop(e, 0, length, lanes, 1, step)
 
 
-def flatten(e: KernelEmitter, at: Sequence[Int], sizes: Sequence[int]) -> Int:
+def flatten(e: KernelEmitter, at: Sequence[Int], sizes: Sequence[Int]) -> Int:
     """The row-major index of a point."""
     flat: Int = 0
     for i, size in zip(at, sizes, strict=True):

@@ -33,7 +33,6 @@ from tcc.codegen.llvm.emit import (
     load_masked,
     nest_of,
     operand_addresses,
-    refuse_symbols,
     result_addresses,
     spread,
     store,
@@ -45,6 +44,7 @@ from tcc.codegen.llvm.emit.values import compute_type
 from tcc.codegen.llvm.templates.map import lanes_for
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, template
 from tcc.ir.core import Region, Value
+from tcc.ir.expr import Dim, ceildiv, maximum, mul, product
 from tcc.ir.kernel import Func, Index, Rows
 from tcc.ir.scalar import element
 from tcc.ir.targets import Target
@@ -71,11 +71,19 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        return prod(self.nest.parallel.values())
+        """How many rows there are, at the tuning point."""
+        return prod(map(self.nest.size, self.nest.parallel))
 
     @property
     def length(self) -> int:
-        return prod(self.nest.reduce.values())
+        """How long a row is, at the tuning point."""
+        return prod(map(self.nest.size, self.nest.reduce))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is something to keep, and room for it."""
+        known = all(isinstance(size, int) for size in self.nest.reduce.values())
+        return bool(self.kept) and known and self.kept_bytes <= KEPT_BYTES
 
     @property
     def kept_bytes(self) -> int:
@@ -133,7 +141,7 @@ def expression(value: Value, region: Region) -> Any:
 
 def _keeps(columns: Columns, problem: Func, target: Target) -> Any:
     plan = make_plan(problem, target)
-    return ~columns["keep"].astype(bool) | (bool(plan.kept) and plan.kept_bytes <= KEPT_BYTES)
+    return ~columns["keep"].astype(bool) | plan.keeps
 
 
 @template
@@ -146,17 +154,13 @@ class RowsVector(Template):
     space = Space(grain=GRAINS, unroll=[1, 2, 4, 8], keep=[True, False])
     legal = (Constraint("keep", _keeps, f"nothing is computed twice, or a row of it has more than {KEPT_BYTES} bytes"),)
 
-    def accepts(self, problem: Func, target: Target) -> str | None:
-        return refuse_symbols(problem)
-
     def default(self, problem: Func, target: Target) -> Config | None:
         plan = make_plan(problem, target)
         work = plan.rows * plan.length
         wanted = work if work < 40_000 else work / (4 * target.cores)
         grain = min(GRAINS, key=lambda g: abs(np.log(g / max(1, wanted))))
-        keep = bool(plan.kept) and plan.kept_bytes <= KEPT_BYTES
         vectors = plan.length / plan.lanes if plan.folds else 4
-        return {"grain": grain, "unroll": 4 if vectors >= 8 else 2 if vectors >= 3 else 1, "keep": keep}
+        return {"grain": grain, "unroll": 4 if vectors >= 8 else 2 if vectors >= 3 else 1, "keep": plan.keeps}
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         plan = make_plan(problem, target)
@@ -182,6 +186,10 @@ class RowsVector(Template):
         )
 
 
+def _single(count: Dim) -> bool:
+    return isinstance(count, int) and count <= 1
+
+
 class _Writer:
     """Emits the kernel of a plan."""
 
@@ -200,27 +208,29 @@ class _Writer:
         along = None if plan.folds else plan.dim
         names = [n for n in plan.nest.parallel if n != along]
         sizes = [plan.nest.parallel[n] for n in names]
-        count = prod(sizes)
+        count = product(sizes)
         length = 1 if along is None else plan.nest.parallel[along]
         each = max(1, grain // max(1, plan.length))
-        several = max(1, each // max(1, length))
-        piece = min(-(-each // plan.lanes) * plan.lanes, -(-length // plan.lanes) * plan.lanes) if along else 1
-        pieces = -(-length // piece)
-        groups = -(-count // several)
-        with e.launch(groups * pieces, plan.nest.operands, plan.nest.results) as body:
+        several = max(1, each // max(1, plan.nest.guess(length)))
+        piece = -(-each // plan.lanes) * plan.lanes if along else 1
+        if along and isinstance(length, int):
+            piece = min(piece, -(-length // plan.lanes) * plan.lanes)
+        pieces = ceildiv(length, piece)
+        groups = ceildiv(count, several)
+        with e.launch(mul(groups, pieces), plan.nest.operands, plan.nest.results) as body:
             for stage in sorted({s for s, _, _ in plan.kept}):
                 self.saved[stage] = self._room(stage)
             with e.tasks(body.first, body.last) as task:
-                group, column = e.unflatten(task, [max(groups, 1), max(pieces, 1)])
+                group, column = e.unflatten(task, [e.of(maximum(groups, 1)), e.of(maximum(pieces, 1))])
                 first = e.mul(group, several)
-                last = count if groups <= 1 else e.minimum(e.add(first, several), count)
-                with e.points(first, last, sizes) as at:
-                    here = Point(dict(zip(names, at, strict=True)))
+                last = count if _single(groups) else e.minimum(e.add(first, several), e.of(count))
+                with e.points(first, last, [e.of(s) for s in sizes]) as at:
+                    here = Point({**body.symbols, **dict(zip(names, at, strict=True))})
                     if along is None:
                         self.row(body, here)
                     else:
                         start = e.mul(column, piece)
-                        stop = length if pieces <= 1 else e.minimum(e.add(start, piece), length)
+                        stop = length if _single(pieces) else e.minimum(e.add(start, piece), e.of(length))
                         self.columns(body, here, along, start, stop)
 
     def columns(self, body: Body, here: Point, along: str, start: Int, stop: Int) -> None:

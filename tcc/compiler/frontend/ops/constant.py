@@ -10,10 +10,13 @@ import numpy as np
 
 from tcc.compiler.frontend.node import Array, Node
 from tcc.compiler.frontend.registry import onnx_op
+from tcc.compiler.frontend.run_time import range_length, vector
+from tcc.compiler.frontend.symbolic import EXTENTS
 from tcc.compiler.frontend.tensors import element_type, sparse_to_array, to_array
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
+from tcc.ir.expr import ceildiv, maximum
 from tcc.ir.types import I64
 
 _FILL_LIMIT = 1 << 31
@@ -77,7 +80,7 @@ def constant_of_shape(n: Node) -> Value:
 
 @onnx_op("Range")
 def value_range(n: Node) -> Value:
-    """Known bounds fold; an integer range whose length is an expression is a running sum."""
+    """Known bounds fold; otherwise the numbers are computed from their places, of which the bounds say how many."""
     from tcc import reference
 
     known = [n.known(n.input(i)) for i in range(3)]
@@ -91,13 +94,16 @@ def value_range(n: Node) -> Value:
         first, step = (n.reshape(n.input(i), ()) for i in (0, 2))
         places = n.constant(np.arange(counted).astype(dtype.numpy))
         return n.op(graph.Add, n.op(graph.Mul, places, step), first)
+    if n.is_computed(0, 1, 2):
+        start, limit, delta = (n.reshape(n.input(i), ()) for i in range(3))
+        places = n.cast(n.op(graph.Iota, size=(range_length(n, start, limit, delta),)), dtype)
+        return n.op(graph.Add, n.op(graph.Mul, places, delta), start)
     start, limit, delta = (n.dims(i, what)[0] for i, what in enumerate(("start", "limit", "delta")))
     if not isinstance(delta, int) or delta <= 0 or not dtype.is_int:
         raise InputError("its bounds are free dims, and only integers with a positive step are supported then")
-    from tcc.ir.expr import ceildiv
-
-    steps = n.op(graph.Expand, n.constant(delta, dtype), shape=(ceildiv(limit - start, delta),))
-    offsets = n.op(graph.Cumsum, steps, axis=0, exclusive=True)
+    length = maximum(ceildiv(limit - start, delta), 0, EXTENTS)
+    offsets = n.cast(n.op(graph.Iota, size=(length,)), dtype)
+    offsets = offsets if delta == 1 else n.op(graph.Mul, offsets, n.constant(delta, dtype))
     first = n.cast(n.reshape(n.input(0), ()), dtype)
     return offsets if start == 0 else n.op(graph.Add, offsets, first)
 
@@ -134,16 +140,15 @@ def eye_like(n: Node) -> Value:
 def one_hot(n: Node) -> Value:
     """values[1] where the new dim equals the index (negative ones count from the end), values[0] elsewhere."""
     indices, values = n.input(0), n.input(2)
-    depth = int(n.const(1, "depth").reshape(-1)[0])
+    (depth,) = n.dims(1, "depth")
     rank = n.rank(indices)
     axis = n.axis(n.attr("axis", -1), rank + 1)
     at = n.cast(indices, I64)
-    wrapped = n.op(
-        graph.Where, n.op(graph.Less, at, n.constant(0, I64)), n.op(graph.Add, at, n.constant(depth, I64)), at
-    )
+    wrapped = n.op(graph.Where, n.op(graph.Less, at, n.constant(0, I64)), n.op(graph.Add, at, vector(n, [depth])), at)
     shape = n.shape(indices)
     column = n.reshape(wrapped, (*shape[:axis], 1, *shape[axis:]))
-    places = n.constant(np.arange(depth, dtype=np.int64).reshape((depth,) + (1,) * (rank - axis)))
+    counted = n.constant(np.arange(depth)) if isinstance(depth, int) else n.op(graph.Iota, size=(depth,))
+    places = n.reshape(counted, (depth, *[1] * (rank - axis)))
     hit = n.op(graph.Equal, column, places)
 
     def part(i: int) -> Value:

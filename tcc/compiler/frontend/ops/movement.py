@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.ops.activation import flattened
 from tcc.compiler.frontend.registry import onnx_op
+from tcc.compiler.frontend.run_time import shape_operand, slice_bounds
 from tcc.compiler.frontend.symbolic import EXTENTS
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
-from tcc.ir.expr import Dim, Expr, ceildiv, floordiv, minimum, product
+from tcc.ir.expr import Dim, Expr, ceildiv, floordiv, maximum, minimum, product
 from tcc.ir.types import BOOL
 
 _END = (1 << 31) - 1
@@ -23,7 +25,10 @@ _END = (1 << 31) - 1
 def reshape(n: Node) -> Value:
     """0 copies the extent at its place (unless allowzero), one -1 takes what is left."""
     x = n.input(0)
-    shape, wanted = n.shape(x), n.dims(1, "shape")
+    shape = n.shape(x)
+    if n.is_computed(1):
+        return n.reshape(x, shape_operand(n, n.input(1), shape, n.flag("allowzero")))
+    wanted = n.dims(1, "shape")
     out: list[Dim] = []
     for i, d in enumerate(wanted):
         if d == 0 and not n.flag("allowzero"):
@@ -118,9 +123,11 @@ def slices(n: Node) -> Value:
         starts, ends, axes = n.attr("starts"), n.attr("ends"), n.attr("axes", None)
         steps = None
     else:
-        starts, ends = n.dims(1, "starts"), n.dims(2, "ends")
         axes = n.ints(3, "axes") if n.optional(3) is not None else None
         steps = n.ints(4, "steps") if n.optional(4) is not None else None
+        if n.is_computed(1, 2):
+            return _computed_slice(n, x, axes, steps)
+        starts, ends = n.dims(1, "starts"), n.dims(2, "ends")
     axes = [n.axis(a, rank) for a in (range(len(starts)) if axes is None else axes)]
     steps = [1] * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps) or len(set(axes)) != len(axes):
@@ -134,6 +141,24 @@ def slices(n: Node) -> Value:
     return slice_op(n, x, first, sizes, walk)
 
 
+def _computed_slice(n: Node, x: Value, given: list[int] | None, steps: list[int] | None) -> Value:
+    shape = n.shape(x)
+    count = n.type(n.input(1)).size
+    if not isinstance(count, int) or n.type(n.input(2)).size != count:
+        raise InputError("its starts and ends do not fit each other")
+    axes = [n.axis(a, len(shape)) for a in (range(count) if given is None else given)]
+    walk = [1] * count if steps is None else steps
+    if not len(axes) == len(walk) == count or len(set(axes)) != count or 0 in walk:
+        raise InputError(f"its starts, ends, axes and steps do not fit each other: {axes} of rank {len(shape)}")
+    first, sizes = slice_bounds(n, [shape[a] for a in axes], n.input(1), n.input(2), walk)
+
+    def spread(values: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+        by_axis = dict(zip(axes, values, strict=True))
+        return [by_axis.get(i, d) for i, d in enumerate(others)]
+
+    return slice_op(n, x, spread(first, [0] * len(shape)), spread(sizes, shape), spread(walk, [1] * len(shape)))
+
+
 def clamped(extent: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
     """(first index, number of elements) of a numpy slice of a dim."""
     if step == 0:
@@ -144,10 +169,13 @@ def clamped(extent: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
     low: Dim = -1 if step < 0 else 0
     at = _bound(extent, start, low, extent - 1 if step < 0 else extent)
     to = _bound(extent, end, low, extent - 1 if step < 0 else extent)
+    if start == -1 and step > 0 and to == extent:
+        # The last element: who takes it knows that there is one, and its extent stays a number.
+        return at, 1
     size = ceildiv(to - at, step) if step > 0 else ceildiv(at - to, -step)
     if isinstance(size, int) and size <= 0:
         return 0, 0
-    return at, size
+    return at, maximum(size, 0, EXTENTS)
 
 
 def _bound(extent: Dim, index: Dim, low: Dim, high: Dim) -> Dim:
@@ -158,7 +186,7 @@ def _bound(extent: Dim, index: Dim, low: Dim, high: Dim) -> Dim:
         if index <= -_END:
             return low
         if index < 0:
-            return extent + index
+            return maximum(extent + index, low, EXTENTS)
         return minimum(index, high, EXTENTS)
     if index == extent:
         return high

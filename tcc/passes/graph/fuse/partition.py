@@ -7,6 +7,12 @@ from collections.abc import Collection, Iterable, Iterator
 
 from tcc.ir.core import Block, Op
 from tcc.ir.graph.base import GraphOp
+from tcc.ir.graph.symbols import given, mentioned
+
+
+def mentioned_inside(op: Op) -> set[str]:
+    """The symbols that an op or what its regions hold mentions."""
+    return {s for inner in op.walk() for s in mentioned(inner)}
 
 
 class Cluster:
@@ -45,11 +51,17 @@ class Partition:
         self.position: dict[Op, int] = {op: i for i, op in enumerate(self.ops)}
         self.inputs: dict[Op, list[Op]] = {op: [] for op in self.ops}
         self.users: dict[Op, list[Op]] = {op: [] for op in self.ops}
+        makers = {s: op for op in reversed(self.ops) for s in given(op)}
         for op in self.ops:
+            # An op stands after what gives the symbols it mentions, though it takes no value from there.
+            for maker in dict.fromkeys(makers[s] for s in sorted(mentioned_inside(op)) if s in makers):
+                if maker is not op:
+                    self.inputs[op].append(maker)
             captured = dict.fromkeys(v for inner in op.walk() for v in inner.operands)
             for source in dict.fromkeys(v.defining_op for v in captured):
                 if source is not None and source in self.position and source is not op:
-                    self.inputs[op].append(source)
+                    if source not in self.inputs[op]:
+                        self.inputs[op].append(source)
                     self.users[source].append(op)
         self.cluster_of: dict[Op, Cluster] = {}
         self.cloned_by: dict[Op, list[Cluster]] = {}

@@ -60,7 +60,7 @@ def is_view(op: Op | None) -> bool:
 
 
 def _plain(v: Value) -> bool:
-    return isinstance(v.type, TensorType) and v.type.is_static and v.type.dtype.kind != "string" and v.type.size != 0
+    return isinstance(v.type, TensorType) and v.type.dtype.kind != "string" and v.type.size != 0
 
 
 def short(op: Op) -> str:
