@@ -2,8 +2,8 @@
 """All that only a GPU can answer, in one run: `python -m benchmarks.gpu_suite --device NAME --commit HASH [STEP...]`.
 
 The steps run side by side, since none of them is about time: the tests in `tests/device`, whole models with random
-legal configs (20 seeds each), the models' answers in f32 and f16, ONNX's backend suite and 500 random graphs, each by its
-own command, whose results go where it puts them. Prints each step's status and last lines; the status is 1 if one
+legal configs (20 seeds each), the models' answers in f32 and f16, ONNX's backend suite and 500 random graphs, each by
+its own command, whose results go where it puts them. Prints each step's status and last lines; the status is 1 if one
 failed. What is timed is `benchmarks.compare_gpu`, alone.
 """
 
