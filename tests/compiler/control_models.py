@@ -465,3 +465,36 @@ def translator() -> Built:
     )  # fmt: skip
     feeds = [np.random.default_rng(i).integers(0, vocabulary, 5) for i in range(4)]
     return made, [{"source": s, "most": np.array(k)} for s, k in zip(feeds, (20, 20, 7, 0), strict=True)]
+
+
+def collecting(trips: int | None) -> onnx.ModelProto:
+    """Appends what is above the iteration's number, of which there is less and less."""
+    inside = body(
+        [
+            n("Cast", ["i"], ["level"], to=FLOAT), n("Greater", ["x", "level"], ["mask"]),
+            n("NonZero", ["mask"], ["where"]), n("Squeeze", ["where", "axis0"], ["at"]),
+            n("Gather", ["x", "at"], ["picked"]), n("Concat", ["all", "picked"], ["all2"], axis=0),
+            n("Shape", ["picked"], ["size"]), GO_ON,
+        ],
+        head(value("all", ("k",))), [GOING, value("all2", ("k2",)), value("size", (1,), INT)],
+    )  # fmt: skip
+    constants = {"axis0": np.array([0]), **({} if trips is None else {"n": np.array(trips)})}
+    return model(
+        [n("Loop", ["n", "", "x"], ["y", "sizes"], "collect", body=inside), n("Add", ["y", "y"], ["z"])],
+        [value("x", (8,)), *([value("n", (), INT)] if trips is None else [])],
+        [value("z", ("m",)), value("sizes", ("t", 1), INT)], constants,
+    )  # fmt: skip
+
+
+COLLECTED = np.array([0.5, 1.5, 5, -3, 2.5, 2.2, 0.1, 40], np.float32)
+
+
+@built
+def collecting_written_out() -> Built:
+    """An op of the body gives another extent in every iteration, and the iterations are written out."""
+    return collecting(3), [{"x": COLLECTED}, {"x": -COLLECTED}, {"x": COLLECTED[::-1].copy()}]
+
+
+@built
+def collecting_in_a_loop() -> Built:
+    return collecting(None), [{"x": COLLECTED, "n": np.array(k)} for k in (7, 0, 1)]

@@ -20,9 +20,11 @@ from tcc.runtime.cpu import memory, team
 from tcc.runtime.cpu.objects import ObjectLibrary
 from tcc.runtime.dtypes import numpy_dtype
 from tcc.runtime.executor import Executor, LaunchTime, Value, check_result
-from tcc.runtime.expr import evaluate
+from tcc.runtime.expr import evaluate, symbols_of
 from tcc.runtime.program import Op, ProgramContext
 
+_SMALL_COPY, _SMALL_LAUNCH = 1 << 14, 1 << 13
+"""Bytes that one thread copies, and works on, faster than a team would."""
 _FLOATS = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 
@@ -87,10 +89,13 @@ class CpuContext(ProgramContext):
         self.table_slots = slots
         self._table = (ctypes.c_int64 * slots)()
         self.table_address = ctypes.addressof(self._table)
+        self._shared: dict[str, list[tuple[Any, int]]] = {}
         self._functions = {name: executor.library.address(name) for name in executor.segments}
         schedule = data.schedule
         plain = [op["op"] for op in schedule] == ["segment"] and not self.host_inputs
         self._only = self._functions[schedule[0]["name"]] if plain else None
+        shared = _shared(schedule[0], data.buffers) if plain else []
+        self._alone = all(not symbols_of(e) and evaluate(e, {}) <= most for e, most in shared)
         self._fixed = evaluate(data.arena["bytes"], {}) if isinstance(data.arena["bytes"], int) else None
 
     def run(self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]) -> None:
@@ -100,7 +105,7 @@ class CpuContext(ProgramContext):
         self.symbols = dict(symbols)
         self.begin(inputs, outputs)
         self._fill_symbols()
-        self.executor.runner.run(self._only, self.table_address)
+        self.executor.runner.run(self._only, self.table_address, self._alone)
 
     def bind(
         self, inputs: Sequence[Value], outputs: Sequence[Value | None], symbols: Mapping[str, int]
@@ -110,8 +115,8 @@ class CpuContext(ProgramContext):
         self.symbols = dict(symbols)
         self.begin(inputs, outputs)
         self._fill_symbols()
-        run, function, table = self.executor.runner.run, self._only, self.table_address
-        return lambda: run(function, table)
+        run, function, table, alone = self.executor.runner.run, self._only, self.table_address, self._alone
+        return lambda: run(function, table, alone)
 
     def begin(self, inputs: Sequence[Value], outputs: Sequence[Value | None]) -> None:
         size = self._fixed if self._fixed is not None else evaluate(self.data.arena["bytes"], self.symbols)
@@ -145,7 +150,12 @@ class CpuContext(ProgramContext):
 
     def segment(self, op: Op) -> None:
         self._fill_symbols()
-        self.executor.runner.run(self._functions[op["name"]], self.table_address)
+        name = op["name"]
+        shared = self._shared.get(name)
+        if shared is None:
+            shared = self._shared[name] = _shared(op, self.data.buffers)
+        alone = all(evaluate(e, self.symbols) <= most for e, most in shared)
+        self.executor.runner.run(self._functions[name], self.table_address, alone)
 
     def time_segment(self, op: Op) -> list[LaunchTime]:
         return [self._time(part, op["name"]) for part in op["body"]]
@@ -208,6 +218,19 @@ class CpuContext(ProgramContext):
             content = np.array(float(value), _FLOATS[dtype]).tobytes()
             return int.from_bytes(content.ljust(8, b"\0"), "little", signed=True)
         return evaluate(value, self.symbols)
+
+
+def _shared(segment: Op, buffers: Sequence[Op]) -> list[tuple[Any, int]]:
+    """(bytes that an op touches, up to which there is nothing to share) for the ops that workers may share. A team
+    takes longer to wake than small work takes, which is what the body of a loop often is."""
+    found: list[tuple[Any, int]] = []
+    for op in segment["body"]:
+        if op["op"] != "launch":
+            found.append((op["bytes"], _SMALL_COPY))
+        elif not op.get("serial"):
+            touched = [buffers[i]["bytes"] for i in (*op["reads"], *op["writes"])]
+            found.append((["add", *touched], _SMALL_LAUNCH))
+    return found
 
 
 def check_target(data: EngineData) -> None:

@@ -94,10 +94,11 @@ class Runner:
         self._library = library
         self._run = _RUN(library.address("tcc_run"))
 
-    def run(self, function: int, table: int) -> None:
-        """Run a segment function over a table on the number of threads in force; returns when all of it is done."""
+    def run(self, function: int, table: int, alone: bool = False) -> None:
+        """Run a segment function over a table on the number of threads in force, or where there is nothing to share
+        (`alone`) on the caller's; returns when all of it is done."""
         workers = _workers
-        if workers == 1:
+        if workers == 1 or alone:
             self._run(0, function, table, 1)
             return
         team = _team if _team is not None else _start(self._library)
