@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.frontend import load_onnx
 from tcc.compiler.interpret import interpret
 from tcc.errors import InputError
-from tests.compiler.contrib.peers import F16, F32, I32, check, compiled, normal, rng, single
+from tests.compiler.contrib.peers import F16, F32, I32, check, compiled, integers, normal, rng, single
 
 X = ("x", normal(0, 3, 5, 7))
 BIAS = ("bias", normal(1, 7))
@@ -102,6 +102,24 @@ def test_embed_layer_norm() -> None:
     embedding(segments=False, mask=False, places=False, outputs=2)
     embedding(segments=True, mask=False, places=True, outputs=2)
     embedding(segments=True, mask=True, places=True, outputs=3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("segments", [True, False])
+def test_quantized_embed_layer_norm(segments: bool, dtype: type) -> None:
+    r = rng(8)
+    tables = [integers(i, dtype, *s) for i, s in enumerate(((19, 8), (11, 8), (2, 8), (8,), (8,)))]
+    kept = [True, True, segments, True, True]
+    operands = [
+        ("ids", r.integers(0, 19, (3, 5)).astype(np.int32)),
+        ("segments", r.integers(0, 2, (3, 5)).astype(np.int32)) if segments else None,
+        *[(f"t{i}", t) if k else None for i, (t, k) in enumerate(zip(tables, kept, strict=True))],
+        ("mask", (np.arange(5) < [[5], [3], [1]]).astype(np.int32)),
+        *[(f"s{i}", np.float32(0.01 + 0.003 * i)) if k else None for i, k in enumerate(kept)],
+        *[(f"z{i}", np.array(3 + i, dtype)) if k else None for i, k in enumerate(kept)],
+    ]
+    held = [o[0] for o in operands[2:] if o is not None and o[0] != "mask"]
+    check("QEmbedLayerNormalization", operands, [F32, I32], held, epsilon=1e-6)
 
 
 @pytest.mark.parametrize("last", [True, False])

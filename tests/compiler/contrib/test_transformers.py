@@ -8,16 +8,32 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import tcc
 from tcc.compiler.frontend import load_onnx
 from tcc.ir import graph
+from tests.compiler.contrib import quantized
 from tests.compiler.contrib.peers import Array, close, compiled, on_gpu, peer, rng
 from tests.compiler.contrib.transformers import DEPTH, GROUPS, HEADS, LAYERS, WORDS, decoder, encoder
 
 
 def ids(seed: int, *shape: int) -> Array:
     return rng(seed).integers(0, WORDS, shape)
+
+
+def words(batch: int, length: int) -> dict[str, Array]:
+    """An encoder's inputs: rows of unequal length."""
+    ends = np.array([length, length - 3])[:batch, None]
+    return {
+        "input_ids": ids(0, batch, length).astype(np.int32),
+        "token_type_ids": (ids(1, batch, length) % 2).astype(np.int32),
+        "attention_mask": (np.arange(length) < ends).astype(np.int32),
+    }
+
+
+def prompt(groups: int) -> dict[str, Array]:
+    return {"input_ids": ids(0, 1, 5), "attention_mask": np.ones((1, 5), np.int64), **empty(1, groups)}
 
 
 def caches(presents: dict[str, Array]) -> dict[str, Array]:
@@ -84,12 +100,32 @@ def test_a_layer_has_one_attention(attention: str) -> None:
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("raw_mask", [False, True])
 def test_encoder(raw_mask: bool, fast: bool) -> None:
-    model = encoder(2, 7, raw_mask, fast)
-    given = {
-        "input_ids": ids(0, 2, 7).astype(np.int32), "token_type_ids": (ids(1, 2, 7) % 2).astype(np.int32),
-        "attention_mask": (np.arange(7) < [[7], [4]]).astype(np.int32),
-    }  # fmt: skip
+    model, given = encoder(2, 7, raw_mask, fast), words(2, 7)
     close(compiled(model, given), peer(model, given))
+
+
+@pytest.mark.parametrize("kind", [quantized.U8, quantized.I8])
+def test_a_dynamically_quantized_encoder(kind: object, tmp_path: Path) -> None:
+    """ONNX Runtime's tool makes QAttention and QEmbedLayerNormalization of it."""
+    options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+    model = quantized.dynamic(encoder(2, 7, raw_mask=True), tmp_path, weight_type=kind, extra_options=options)
+    assert {"QAttention", "QEmbedLayerNormalization", "DynamicQuantizeLinear"} <= quantized.operators(model)
+    quantized.right(model, words(2, 7))
+
+
+HALVES = {
+    "encoder": lambda: (encoder(2, 7, raw_mask=True), words(2, 7)),
+    "decoder, group": lambda: (decoder("group", 1, 5, 0, 5), prompt(GROUPS)),
+    "decoder, multi": lambda: (decoder("multi", 1, 5, 0, 5), prompt(HEADS)),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_in_halves(name: str) -> None:
+    """All in f16, which ONNX Runtime's CPU kernels do not take everywhere: against the model in f32."""
+    model, given = HALVES[name]()
+    wanted = peer(model, given)
+    close(compiled(convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True), given), wanted, 5e-3)
 
 
 def test_encoder_with_searched_kernels() -> None:

@@ -64,27 +64,48 @@ contrib_op("SkipSimplifiedLayerNormalization")(_skip(_rms_norm, 3))
 
 @contrib_op("EmbedLayerNormalization")
 def embed_layer_normalization(n: Node) -> Sequence[Value | None]:
-    """The layer norm of word + position + segment embeddings; the number of words of each row of the mask; the sum."""
     takes(n, epsilon=FLOAT, mask_index_type=INT)
-    words, segments, mask, places = n.input(0), n.optional(1), n.optional(7), n.optional(8)
+    return _embedded(n, n.optional(8), lambda value, _: value)
+
+
+@contrib_op("QEmbedLayerNormalization")
+def quantized_embed_layer_normalization(n: Node) -> Sequence[Value | None]:
+    """With tables, scale and bias in 8 bits: rows are gathered as integers."""
+    takes(n, epsilon=FLOAT)
+
+    def real(value: Value, which: int) -> Value:
+        scale, zero = (n.reshape(n.input(first + which), ()) for first in (8, 13))
+        centred = n.op(graph.Sub, n.cast(value, I32), n.cast(zero, I32))
+        return n.op(graph.Mul, n.cast(centred, n.dtype(scale)), scale)
+
+    return _embedded(n, None, real)[:2]
+
+
+def _embedded(n: Node, places: Value | None, real: Callable[[Value, int], Value]) -> tuple[Value, Value | None, Value]:
+    """The layer norm of word + position + segment embeddings; the number of words of each row of the mask; the sum.
+
+    `real` gives the numbers that rows of a table mean: of words, positions, segments (0 to 2), the scale, the bias.
+    """
+    words, segments, mask = n.input(0), n.optional(1), n.optional(7)
     batch, length = need_rank(n, words, "input_ids", 2)
-    total = n.op(graph.Gather, n.input(2), words, axis=0)
+    total = real(n.op(graph.Gather, n.input(2), words, axis=0), 0)
     table = n.input(3)
     if places is None:
         width = n.shape(table)[1]
         position = n.op(graph.Slice, table, starts=(0, 0), sizes=(length, width), steps=(1, 1))
     else:
         position = n.op(graph.Gather, table, places, axis=0)
-    total = n.op(graph.Add, total, position)
+    total = n.op(graph.Add, total, real(position, 1))
     if segments is not None:
-        total = n.op(graph.Add, total, n.op(graph.Gather, n.input(4), segments, axis=0))
-    y = n.op(graph.LayerNorm, total, n.input(5), n.input(6), axis=2, epsilon=n.attr("epsilon", 1e-12))
+        total = n.op(graph.Add, total, real(n.op(graph.Gather, n.input(4), segments, axis=0), 2))
+    scale, bias = real(n.input(5), 3), real(n.input(6), 4)
+    y = n.op(graph.LayerNorm, total, scale, bias, axis=2, epsilon=n.attr("epsilon", 1e-12))
     if not n.uses(1):
-        return [y, None, total]
+        return y, None, total
     if mask is None:
-        return [y, n.op(graph.Expand, n.constant(0, I32), shape=(batch,)), total]
+        return y, n.op(graph.Expand, n.constant(0, I32), shape=(batch,)), total
     ones = n.cast(n.op(graph.Equal, mask, n.like(1, mask)), I32)
-    return [y, n.op(graph.Reduce, ones, kind="sum", axes=(1,), keepdims=False), total]
+    return y, n.op(graph.Reduce, ones, kind="sum", axes=(1,), keepdims=False), total
 
 
 def _group_norm(n: Node, x: Value) -> Value:
