@@ -35,13 +35,19 @@ class Model:
 
     @property
     def opsets(self) -> dict[str, int]:
-        """Opset version by domain; "" is ai.onnx."""
-        return opsets_of(self.proto.opset_import)
+        """Opset version by domain; "" is ai.onnx. See `model_opsets`."""
+        return model_opsets(self.proto)
 
 
 def domain_of(text: str) -> str:
     """The domain as a key: ai.onnx is ""."""
     return "" if text == "ai.onnx" else text
+
+
+def model_opsets(proto: onnx.ModelProto) -> dict[str, int]:
+    """Opset version by domain of a model. ONNX Runtime's own tools write operators of com.microsoft without importing
+    the domain; it has one version."""
+    return {"com.microsoft": 1, **opsets_of(proto.opset_import)}
 
 
 def opsets_of(imports: object) -> dict[str, int]:

@@ -10,7 +10,7 @@ import onnx
 
 from tcc.compiler.frontend.functions import Functions
 from tcc.compiler.frontend.host import host_function
-from tcc.compiler.frontend.model import domain_of, opsets_of
+from tcc.compiler.frontend.model import domain_of, model_opsets, opsets_of
 from tcc.compiler.frontend.registry import handlers
 from tcc.errors import InputError
 
@@ -51,7 +51,7 @@ def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 def check_operators(model: onnx.ModelProto, functions: Functions) -> None:
     """InputError that lists every node without a handler or function body."""
     survey = Survey(functions)
-    survey.nodes(model.graph.node, opsets_of(model.opset_import), "")
+    survey.nodes(model.graph.node, model_opsets(model), "")
     if survey.found:
         shown = "; ".join(map(str, survey.found[:_LISTED]))
         more = f"; and {len(survey.found) - _LISTED} more" if len(survey.found) > _LISTED else ""

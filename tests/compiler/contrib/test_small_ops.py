@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.frontend import load_onnx
 from tcc.compiler.interpret import interpret
 from tcc.errors import InputError
-from tests.compiler.contrib.peers import F16, F32, I32, check, compiled, integers, normal, rng, single
+from tests.compiler.contrib.peers import F16, F32, I32, check, compiled, integers, normal, rng, same_as_peer, single
 
 X = ("x", normal(0, 3, 5, 7))
 BIAS = ("bias", normal(1, 7))
@@ -147,6 +147,13 @@ def test_group_norms(last: bool, silu: int) -> None:
     got = compiled(model, feed)
     np.testing.assert_allclose(got["y0"], order(right(total)), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(got["y1"], order(total), rtol=1e-5, atol=1e-5)
+
+
+def test_the_domain_need_not_be_imported() -> None:
+    """ONNX Runtime's tools leave it out."""
+    model, feed = single("FastGelu", [X], [F32])
+    del model.opset_import[1]
+    same_as_peer(model, feed)
 
 
 def refused(model: onnx.ModelProto, words: str) -> None:
