@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from tcc.codegen.cuda.emit import codec
-from tcc.codegen.cuda.templates.common import ceil_div, cheapest, clock, free_extent
+from tcc.codegen.cuda.templates.common import ceil_div, clock, free_extent
 from tcc.codegen.cuda.templates.recurrence_unit import RecurrenceUnit
-from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
+from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, rows_of, template
 from tcc.ir.kernel import Func, Recurrence
 from tcc.ir.targets import Target
 from tcc.ir.types import I32, TensorType
@@ -24,7 +24,7 @@ STATIC = 48 << 10
 MEET_SECONDS = 1.3e-6
 """All blocks of a group meeting once, by a counter in the L2 cache."""
 SURE_BLOCKS = 16
-"""Blocks that every GPU has room for at once; more only where measured, on the device itself."""
+"""Blocks that every GPU has room for at once; more only where they are measured on the device itself."""
 
 
 def _weight_bytes(p: Func) -> int:
@@ -95,7 +95,12 @@ class RecurrenceGrid(Template):
         return None
 
     def default(self, problem: Func, target: Target) -> Config | None:
-        return cheapest(self, problem, target)
+        columns, _ = self.legal_columns(problem, target)
+        sure = _blocks(columns, problem) * columns["groups"] <= SURE_BLOCKS
+        if not sure.any():
+            return None
+        few = {k: v[sure] for k, v in columns.items()}
+        return rows_of(few)[int(np.argmin(self.cost(problem, few, target)))]
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         anchor, c = problem.anchor, configs
@@ -112,8 +117,8 @@ class RecurrenceGrid(Template):
         cycles = size["t"] * passes * (product + scalars * len(anchor.stages))
         blocks = _blocks(c, problem)
         meets = np.where(blocks > 1, size["t"] * len(anchor.stages) * MEET_SECONDS, 0.0)
-        unsure = np.where(blocks * c["groups"] > SURE_BLOCKS, 1e-3, 0.0)
-        return target.launch_seconds + cycles / clock(target) + meets + unsure
+        unsure = np.where(blocks * c["groups"] > SURE_BLOCKS, 2.0, 1.0)
+        return target.launch_seconds + (cycles / clock(target) + meets) * unsure
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         u, c = RecurrenceUnit(problem, target, entry_name(problem, self.name, config)), config

@@ -80,7 +80,7 @@ class _Block:
                 if isinstance(v.type, TensorType) and tensor_type(v).dtype is F32:
                     self.rewriter.set_operand(op, i, self.as_narrow(v, op, mask=False))
             return
-        reason = "it gives no f32 tensor" if not results or len(op.results) != 1 else self.reason(op)
+        reason = self.reason(op) if results and len(results) == len(op.results) else "it gives no f32 tensor"
         if kept:
             reason = "keep_f32 names it"
         if reason is None:
@@ -159,16 +159,16 @@ class _Block:
         attrs = {**op.attrs, "to": self.dtype} if isinstance(op, Cast) else op.attrs
         made = type(op)(*groups, **attrs)  # type: ignore[arg-type]
         insert(self.rewriter, op, made)
-        old, new = op.results[0], made.results[0]
-        new.hint = old.hint
-        self.narrow[old] = new
-        self.low.add(old)
         self.replaced.append(op)
-        self.wide[old] = insert(self.rewriter, op, Cast(new, to=F32)).y
-        for user, index in old.uses:
-            # Users are rewritten when they are reached; those outside of the block take the f32 form now.
-            if user.parent is not self.block or not isinstance(user, GraphOp) or user.terminator:
-                self.rewriter.set_operand(user, index, self.wide[old])
+        for old, new in zip(op.results, made.results, strict=True):
+            new.hint = old.hint
+            self.narrow[old] = new
+            self.low.add(old)
+            self.wide[old] = insert(self.rewriter, op, Cast(new, to=F32)).y
+            for user, index in old.uses:
+                # Users are rewritten when they are reached; those outside of the block take the f32 form now.
+                if user.parent is not self.block or not isinstance(user, GraphOp) or user.terminator:
+                    self.rewriter.set_operand(user, index, self.wide[old])
 
     def as_narrow(self, v: Value, at: Op, mask: bool) -> Value:
         """The 16-bit form of an f32 value; of a mask, with what is below the least finite number clamped to that."""
