@@ -24,11 +24,12 @@ NAMES = tuple(graph.RECURRENT_ACTIVATIONS)
 @dataclass(frozen=True)
 class Layer:
     """What is to be built. `variant`: input_forget or linear_before_reset; `given`: initial states; `extra`: peepholes
-    or the bias of the third gate; `lengths`: their element type."""
+    or the bias of the third gate; `lengths`: their element type. Steps and batch may be symbols; no `values` are
+    made then."""
 
     kind: str
-    steps: int
-    batch: int
+    steps: Any
+    batch: Any
     hidden: int
     dtype: DType = F32
     reverse: bool = False

@@ -14,11 +14,12 @@ from tcc.ir.kernel import Func
 from tcc.ir.kernel.symbols import bind, close
 from tcc.ir.module import module
 from tcc.ir.rewriter import Rewriter
-from tcc.ir.types import F16, F32, I64
+from tcc.ir.types import F16, F32, I32, I64
 from tcc.passes.base import PassContext
 from tcc.passes.lower.to_kernel import LowerToKernel
 from tests.codegen.cuda import builders as b
 from tests.codegen.cuda.problems import random_array
+from tests.codegen.recurrences import Layer
 
 P, Q = Sym("rows.count"), Sym("columns.count")
 
@@ -41,6 +42,11 @@ def problems() -> dict[str, Func]:
         "matmul of batches": b.matmul((P,), 5, 6, 7, F32, weights=False),
         "matmul along symbols": b.matmul((), 5, 6, Q, F32, weights=False),
         "attention": b.attention(1, 2, P, Q, 16, F32),
+    }
+    made |= {
+        "lstm": Layer("lstm", P, Q, 6, reverse=True, lengths=I32, extra=True).func(),
+        "gru": Layer("gru", P, 3, 17, given=True).func(),
+        "rnn of sequences": Layer("rnn", 4, P, 5, F16).func(),
     }
     found = {name: _closed(f) for name, f in made.items()}
     for name, build in GRAPHS.items():

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tcc
+from tcc.errors import InputError
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -107,3 +108,75 @@ def test_random_options(seed: int) -> None:
     model, feeds, attrs = layer(seed)
     for got, want in zip(ours(model, feeds, seed % 2, random_seed=seed or None), peer(model, feeds), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=str(attrs))
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("kind", GATES)
+def test_steps_that_data_decide(kind: str, direction: str) -> None:
+    """Silence is taken out of the input first: kernels take the number of steps as an argument."""
+    rng = np.random.default_rng(0)
+    ways = 2 if direction == "bidirectional" else 1
+    weights = {
+        "w": rng.standard_normal((ways, GATES[kind] * 9, 5)),
+        "r": rng.standard_normal((ways, GATES[kind] * 9, 9)) / 3,
+    }
+    model = single(kind, ["loud", "w", "r"], ["y", "yh"], {"hidden_size": 9, "direction": direction}, {}, weights)
+    keep = helper.make_node("Compress", ["x", "keep"], ["loud"], "keep", axis=0)
+    model.graph.node.insert(0, keep)
+    model.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [12, 2, 5]))
+    model.graph.input.append(helper.make_tensor_value_info("keep", TensorProto.BOOL, [12]))
+    engine = tcc.compile(model)
+    for count in (12, 7, 1):
+        feeds = {"x": rng.standard_normal((12, 2, 5)).astype(np.float32), "keep": np.arange(12) < count}
+        for got, want in zip(engine(feeds).values(), peer(model, feeds), strict=True):
+            np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+
+
+def test_batch_first() -> None:
+    """ONNX Runtime has no layout 1: it gets the transposed layer."""
+    rng = np.random.default_rng(1)
+    weights = {"w": rng.standard_normal((2, 28, 3)), "r": rng.standard_normal((2, 28, 7)) / 3}
+    x, h, c = (rng.standard_normal(s).astype(np.float32) for s in ((4, 6, 3), (4, 2, 7), (4, 2, 7)))
+    names, attrs = ["x", "w", "r", "", "", "h", "c"], {"hidden_size": 7, "direction": "bidirectional"}
+    mine, other = {"x": x, "h": h, "c": c}, {k: v.swapaxes(0, 1) for k, v in {"x": x, "h": h, "c": c}.items()}
+    outputs = ["y", "yh", "yc"]
+    y, yh, yc = peer(single("LSTM", names, outputs, attrs, other, weights), other)
+    wanted = (y.transpose(2, 0, 1, 3), yh.swapaxes(0, 1), yc.swapaxes(0, 1))
+    model = single("LSTM", names, outputs, {**attrs, "layout": 1}, mine, weights)
+    for got, want in zip(ours(model, mine, 1), wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+@pytest.mark.parametrize("kind", GATES)
+def test_other_types(kind: str, dtype: int) -> None:
+    rng = np.random.default_rng(2)
+    weights = {
+        "w": rng.standard_normal((1, GATES[kind] * 6, 4)) / 2,
+        "r": rng.standard_normal((1, GATES[kind] * 6, 6)) / 3,
+    }
+    feeds = {"x": rng.standard_normal((5, 2, 4)).astype(helper.tensor_dtype_to_np_dtype(dtype))}
+    narrow = single(kind, ["x", "w", "r"], ["y", "yh"], {"hidden_size": 6}, feeds, weights, dtype)
+    exact = {k: v.astype(feeds["x"].dtype).astype(np.float32) for k, v in {**feeds, **weights}.items()}
+    wide = single(kind, ["x", "w", "r"], ["y", "yh"], {"hidden_size": 6}, {"x": exact["x"]}, exact | weights)
+    slack = 4e-3 if dtype == TensorProto.FLOAT16 else 1e-5
+    for got, want in zip(ours(narrow, feeds, 1), peer(wide, {"x": exact["x"]}), strict=True):
+        assert got.dtype == feeds["x"].dtype
+        np.testing.assert_allclose(got.astype(np.float32), want, rtol=slack, atol=slack)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"hidden_size": 5}, "its hidden_size is 5"),
+        ({"activations": ["Tanh", "Swish"]}, "its activation swish is none of relu"),
+        ({"activations": ["Tanh"]}, "need 2 each"),
+        ({"direction": "both"}, "its direction is both"),
+    ],
+)
+def test_what_is_refused(attrs: dict[str, Any], message: str) -> None:
+    weights = {"w": np.ones((1, 18, 4)), "r": np.ones((1, 18, 6))}
+    feeds = {"x": np.zeros((5, 2, 4), np.float32)}
+    model = single("GRU", ["x", "w", "r"], ["y", "yh"], attrs, feeds, weights)
+    with pytest.raises(InputError, match=message):
+        tcc.compile(model)

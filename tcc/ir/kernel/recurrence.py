@@ -82,7 +82,7 @@ class Recurrence(Anchor):
             raise IRError(f"{self.name}: {len(self.stages)} stages and gates {list(self.gates)}: one entry a stage")
         allowed = [*[{"b", "h"}] * len(self.init), *[{"t", "b", "h"}] * len(self.ins), {"g", "h", "k"}]
         for access, dims in zip(self.maps, allowed, strict=True):
-            wrong = {s for s in access.symbols if not s.startswith("$")} - dims
+            wrong = set(domain.names) & access.symbols - dims
             if wrong:
                 raise IRError(f"{self.name}: the map {access.text()} mentions {', '.join(sorted(wrong))}")
         self._types("start", self.start, [], self.init, [self.acc] * self.states)

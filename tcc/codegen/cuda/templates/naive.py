@@ -11,9 +11,9 @@ import numpy as np
 from tcc.codegen.cuda.emit import Unit, codec, literal, register
 from tcc.codegen.cuda.emit.combine import identity, step
 from tcc.codegen.cuda.emit.scalar import used_arguments
-from tcc.codegen.cuda.templates.common import flops, free_extent, memory_seconds, parallel_size
+from tcc.codegen.cuda.templates.common import flops, memory_seconds, parallel_size
 from tcc.codegen.cuda.templates.irregular import emit_scan, emit_scatter, emit_topk
-from tcc.codegen.cuda.templates.recurrence import emit_block
+from tcc.codegen.cuda.templates.recurrence import block_refuses, emit_block
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, entry_name, template
 from tcc.ir.core import Region, Value
 from tcc.ir.expr import ceildiv
@@ -34,7 +34,7 @@ class Naive(Template):
 
     def accepts(self, problem: Func, target: Target) -> str | None:
         if isinstance(problem.anchor, Recurrence):
-            return free_extent(problem)
+            return block_refuses(problem, target)
         return "strings have no kernels" if any(t.dtype is STRING for t in problem.arg_types) else None
 
     def default(self, problem: Func, target: Target) -> Config | None:

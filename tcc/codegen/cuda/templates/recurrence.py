@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tcc.codegen.cuda.templates.common import ceil_div, cheapest, clock, free_extent
+from tcc.codegen.cuda.templates.common import ceil_div, cheapest, clock
 from tcc.codegen.cuda.templates.recurrence_unit import RecurrenceUnit, packing, packs
 from tcc.codegen.template import (
     Columns,
@@ -21,7 +21,9 @@ from tcc.codegen.template import (
     entry_name,
     template,
 )
+from tcc.ir.expr import ceildiv
 from tcc.ir.kernel import Func, Recurrence
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 
 ORDER = "kgh"
@@ -34,15 +36,26 @@ def row_bytes(u: RecurrenceUnit) -> int:
     return (u.states + 1 + u.carried + max(u.anchor.gates)) * u.hidden * u.acc.bytes
 
 
+def block_refuses(problem: Func, target: Target) -> str | None:
+    """Why the kernel of `recurrence.cuh` cannot do a layer, or None."""
+    domain = problem.anchor.domain
+    if not isinstance(domain.extent("h"), int):
+        return "the number of units is an argument, and it takes a number only"
+    if not isinstance(domain.extent("b"), int) and row_bytes(RecurrenceUnit(problem, target)) > SHARED:
+        return "the states do not fit 48 KiB of shared memory, and how many sequences there are is an argument"
+    return None
+
+
 def emit_block(problem: Func, target: Target, entry: str, threads: int, rows: int, packed: bool) -> Emitted:
     """The kernel of `recurrence.cuh`."""
     u = RecurrenceUnit(problem, target, entry, ORDER if packed else "")
-    grid = ceil_div(u.batch, rows)
+    grid = ceildiv(u.batch, rows)
     inside = rows * row_bytes(u) <= SHARED
     u.define()
     u.unit.define(THREADS=threads, ROWS=rows)
     u.unit.macro(IN_SHARED=int(inside))
     if not inside:
+        assert isinstance(grid, int)
         u.unit.workspace(u.acc, grid * rows * row_bytes(u) // u.acc.bytes)
     launch = u.unit.launch((grid, 1, 1), threads, writes_work=not inside)
     return u.unit.emitted(
@@ -60,7 +73,8 @@ class RecurrenceBlock(Template):
     matches = (Recurrence,)
     space = Space(threads=[64, 128, 256, 512, 1024], rows=[1, 2, 4, 8])
     legal = (
-        Constraint("rows", lambda c, p, t: (c["rows"] == 1) | (c["rows"] < 2 * p.anchor.domain.int_extent("b")),
+        Constraint("rows",
+                   lambda c, p, t: (c["rows"] == 1) | (c["rows"] < 2 * typical(p).anchor.domain.int_extent("b")),
                    "a block has fewer than twice the sequences"),
         Constraint("shared", lambda c, p, t: (c["rows"] == 1) | (c["rows"] * row_bytes(RecurrenceUnit(p, t)) <= SHARED),
                    "the states and sums of several sequences fit 48 KiB of shared memory"),
@@ -69,14 +83,15 @@ class RecurrenceBlock(Template):
     )  # fmt: skip
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        return free_extent(problem)
+        return block_refuses(problem, target)
 
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
         # A step streams the weights from the L2 cache through one SM, then meets twice a stage.
-        u, c = RecurrenceUnit(problem, target), configs
+        u, c = RecurrenceUnit(typical(problem), target), configs
+        assert isinstance(u.batch, int) and isinstance(u.steps, int)
         outputs = max(u.gates * u.hidden, 1)
         waves = np.ceil(ceil_div(u.batch, c["rows"]) / target.cores)
         turns = np.ceil(outputs / c["threads"])

@@ -136,6 +136,7 @@ class RecurrenceGrid(Template):
             f"TCC_FN const {codec(weights.dtype)}::mem* tcc_weight_at(const Args& args, {unit.parameters('ghk')}) "
             f"{{\n  return {address};\n}}\n"
         )
+        assert isinstance(u.batch, int)
         unit.workspace(u.acc, u.batch * (u.states + 1 + u.carried) * u.hidden)
         unit.workspace(I32, 32 * c["groups"], zeroed=True)
         shared = int(_slice({k: np.array(v) for k, v in c.items()}, problem))

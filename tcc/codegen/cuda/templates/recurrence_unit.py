@@ -30,8 +30,8 @@ class RecurrenceUnit:
         assert isinstance(anchor, Recurrence)
         self.anchor = anchor
         self.unit = Unit(problem, target, entry)
-        e = self.unit.extents
-        self.steps, self.batch, self.hidden, self.gates = e["t"], e["b"], e["h"], e["g"]
+        self.steps, self.batch = self.unit.sizes["t"], self.unit.sizes["b"]
+        self.hidden, self.gates = self.unit.extents["h"], self.unit.extents["g"]
         self.states, self.carried = anchor.states, sum(anchor.carried)
         self.acc = anchor.acc
         if order:
@@ -44,10 +44,10 @@ class RecurrenceUnit:
         """All functions and constants."""
         unit, anchor = self.unit, self.anchor
         unit.define(
-            STEPS=self.steps, BATCH=self.batch, UNITS=self.hidden, GATES=self.gates, STATES=self.states,
-            CARRIED=self.carried, STAGES=len(anchor.stages), MOST_GATES=max(anchor.gates), AccCodec=codec(self.acc),
-            Acc="AccCodec::reg",
+            UNITS=self.hidden, GATES=self.gates, STATES=self.states, CARRIED=self.carried, STAGES=len(anchor.stages),
+            MOST_GATES=max(anchor.gates), AccCodec=codec(self.acc), Acc="AccCodec::reg",
         )  # fmt: skip
+        unit.macro(STEPS=unit.size("t"), BATCH=unit.size("b"))
         weights = unit.operand(len(anchor.operands) - 1)
         read = weights.read({d: f"x_{d}" for d in "ghk"})
         cast = f"tcc::cast<AccCodec, {codec(weights.dtype)}>({read})"

@@ -27,7 +27,6 @@ from tcc.codegen.llvm.emit import (
     indices,
     literal,
     load_all,
-    refuse_symbols,
 )
 from tcc.codegen.llvm.emit.elementary import exp_nonpositive
 from tcc.codegen.llvm.emit.trigonometry import by_lane
@@ -54,7 +53,10 @@ class Naive(Template):
     space = Space(chunk=[16, 64, 256, 1024, 4096])
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        return refuse_symbols(problem) if isinstance(problem.anchor, Recurrence) else None
+        anchor = problem.anchor
+        if isinstance(anchor, Recurrence) and not isinstance(anchor.domain.extent("h"), int):
+            return "the number of units is an argument, and it takes a number only"
+        return None
 
     def default(self, problem: Func, target: Target) -> Config | None:
         points, work = _size(problem)
@@ -238,13 +240,15 @@ def _attention(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int])
 def _recurrence(e: KernelEmitter) -> Emitted:
     """A task a sequence, a unit at a time."""
     steps = Steps(e, lanes=1, vectors=1, rows=1)
-    steps.scratch = e.workspace(steps.scratch_bytes)
 
     def weight(body: Body, block: Int, gate: int, k: Int, vector: int) -> Any:
-        return cast(e, body.operands[-1].load(e, Point({"g": gate, "h": block, "k": k})), steps.acc).ir
+        point = Point({**body.symbols, "g": gate, "h": block, "k": k})
+        return cast(e, body.operands[-1].load(e, point), steps.acc).ir
 
-    with e.launch(steps.batch, scratch_written=(steps.scratch,)) as body, e.tasks(body.first, body.last) as task:
-        steps.whole(body, weight, task)
+    with e.launch(steps.groups) as body:
+        steps.enter(body, None)
+        with e.tasks(body.first, body.last) as task:
+            steps.whole(body, weight, task)
     return e.emitted(instruction="scalar")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tcc.codegen.llvm.emit import Body, Int, KernelEmitter, Point, address, cast, refuse_symbols
+from tcc.codegen.llvm.emit import Body, Int, KernelEmitter, Point, address, cast
 from tcc.codegen.llvm.emit.values import compute_type, vector
 from tcc.codegen.llvm.templates.recurrence_write import Steps
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Packing, Space, Template, template
@@ -19,6 +19,7 @@ from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import BlockArgument
 from tcc.ir.expr import Dim, Sym, add, mul, substitute
 from tcc.ir.kernel import Func, Recurrence
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 
 VECTORS = [1, 2, 4]
@@ -27,6 +28,7 @@ PARTS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
 BARRIER_SECONDS = 5e-6
 """Between two waves. Where nothing else runs it is a tenth of this, where a worker must wait for a core a hundred times
 as much."""
+STACK = 2 << 20
 REGION_CYCLES = 150.0
 """The scalar work of a stage for a vector of units."""
 
@@ -49,12 +51,22 @@ def _registers(columns: Columns, problem: Func, target: Target) -> Any:
 
 
 def _useful_rows(columns: Columns, problem: Func, target: Target) -> Any:
-    return columns["rows"] <= max(1, problem.anchor.domain.int_extent("b"))
+    batch = problem.anchor.domain.extent("b")
+    return columns["rows"] <= (max(1, batch) if isinstance(batch, int) else 1)
+
+
+def _stack(columns: Columns, problem: Func, target: Target) -> Any:
+    anchor = problem.anchor
+    assert isinstance(anchor, Recurrence)
+    width = _blocks(columns, problem, target) * columns["vectors"] * lanes_of(problem, target)
+    places = anchor.states + 1 + sum(anchor.carried)
+    return (columns["parts"] > 1) | (columns["rows"] * places * width * anchor.acc.bytes <= STACK)
 
 
 def _useful_parts(columns: Columns, problem: Func, target: Target) -> Any:
-    steps = problem.anchor.domain.int_extent("t")
-    batch = problem.anchor.domain.int_extent("b")
+    steps, batch = (problem.anchor.domain.extent(n) for n in "tb")
+    if not isinstance(steps, int) or not isinstance(batch, int):
+        return columns["parts"] == 1
     return (columns["parts"] == 1) | ((columns["parts"] <= _blocks(columns, problem, target)) & (steps * batch > 0))
 
 
@@ -68,12 +80,15 @@ class RecurrenceBlocks(Template):
     space = Space(vectors=VECTORS, rows=ROWS, parts=PARTS)
     legal = (
         Constraint("registers", _registers, "the sums of a block do not fit in the vector registers"),
-        Constraint("rows", _useful_rows, "there are not so many sequences"),
-        Constraint("parts", _useful_parts, "there are not so many blocks of units"),
+        Constraint("rows", _useful_rows, "there are not so many sequences, as far as is known"),
+        Constraint("parts", _useful_parts, "there are not so many blocks of units, or a run decides how many steps"),
+        Constraint("stack", _stack, "the states of a group fit the stack"),
     )
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        return refuse_symbols(problem)
+        if not isinstance(problem.anchor.domain.extent("h"), int):
+            return "the number of units is an argument, and it takes a number only"
+        return None if len(self.legal_columns(problem, target)[0]["rows"]) else "its states do not fit the stack"
 
     def default(self, problem: Func, target: Target) -> Config | None:
         columns, _ = self.legal_columns(problem, target)
@@ -81,6 +96,7 @@ class RecurrenceBlocks(Template):
         return {k: v[best].item() for k, v in columns.items()}
 
     def cost(self, problem: Func, configs: Columns, target: Target) -> np.ndarray[Any, Any]:
+        problem = typical(problem)
         anchor = problem.anchor
         assert isinstance(anchor, Recurrence)
         size = {n: anchor.domain.int_extent(n) for n in anchor.domain.names}
@@ -106,7 +122,6 @@ class RecurrenceBlocks(Template):
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         e = KernelEmitter(problem, self.name, config, target)
         s = Steps(e, lanes_of(problem, target), config["vectors"], config["rows"])
-        s.scratch = e.workspace(s.scratch_bytes)
         packed = -1 if _packs(problem) else e.workspace(max(1, s.gates * s.units * s.width) * s.acc.bytes)
 
         def weight(body: Body, block: Int, gate: int, k: Int, v: int) -> Any:
@@ -119,9 +134,10 @@ class RecurrenceBlocks(Template):
         if packed >= 0:
             _pack_launch(e, s, packed)
         if config["parts"] == 1:
-            launch = e.launch(s.groups, scratch_written=(s.scratch,), scratch_read=read)
-            with launch as body, e.tasks(body.first, body.last) as task:
-                s.whole(body, weight, task)
+            with e.launch(s.groups, scratch_read=read) as body:
+                s.enter(body, None)
+                with e.tasks(body.first, body.last) as task:
+                    s.whole(body, weight, task)
         else:
             self._waves(e, s, config["parts"], weight, read)
         return e.emitted(
@@ -131,26 +147,36 @@ class RecurrenceBlocks(Template):
 
     def _waves(self, e: KernelEmitter, s: Steps, parts: int, weight: Any, read: tuple[int, ...]) -> None:
         """The states before the first step, then a wave a stage."""
-        with e.launch(s.batch, writes=(), scratch_written=(s.scratch,)) as body, e.tasks(body.first, body.last) as b:
-            s.begin(body, b)
+        size = {n: s.anchor.domain.int_extent(n) for n in "tb"}
+        states = e.workspace(size["b"] * s.row_bytes)
+        with e.launch(size["b"], writes=(), scratch_written=(states,)) as body:
+            s.enter(body, states)
+            with e.tasks(body.first, body.last) as b:
+                s.begin(body, b)
         stages = len(s.anchor.stages)
-        each = s.groups * parts
-        scratch = (s.scratch, *read)
-        with e.launch(
-            s.steps * stages * each, scratch_written=(s.scratch,), scratch_read=scratch, waves=s.steps * stages
-        ) as body, e.tasks(body.first, body.last) as task:  # fmt: skip
-            t, stage, group, part = e.unflatten(task, [s.steps, stages, s.groups, parts])
-            first = e.mul(group, s.rows)
-            low = e.floordiv(e.mul(part, s.blocks), parts, nonnegative=True)
-            high = e.floordiv(e.mul(e.add(part, 1), s.blocks), parts, nonnegative=True)
-            for i in range(stages):
-                with e.when(e.equal(stage, i)):
+        waves = size["t"] * stages
+        tasks = mul(s.groups, waves * parts)
+        with e.launch(tasks, scratch_written=(states,), scratch_read=(states, *read), waves=waves) as body:
+            s.enter(body, states)
+            with e.tasks(body.first, body.last) as task:
+                self._wave(s, body, task, parts, weight)
 
-                    def rows(count: int, i: int = i) -> None:
-                        with s.every(low, high) as block:
-                            s.stage(body, weight, i, t, first, count, block)
+    def _wave(self, s: Steps, body: Body, task: Int, parts: int, weight: Any) -> None:
+        """One part of one group's stage."""
+        e, stages = s.e, len(s.anchor.stages)
+        assert isinstance(s.groups, int) and isinstance(s.steps, int)
+        t, stage, group, part = e.unflatten(task, [s.steps, stages, s.groups, parts])
+        first = e.mul(group, s.rows)
+        low = e.floordiv(e.mul(part, s.blocks), parts, nonnegative=True)
+        high = e.floordiv(e.mul(e.add(part, 1), s.blocks), parts, nonnegative=True)
+        for i in range(stages):
+            with e.when(e.equal(stage, i)):
 
-                    s.groups_of(group, rows)
+                def rows(count: int, i: int = i) -> None:
+                    with s.every(low, high) as block:
+                        s.stage(body, weight, i, t, first, count, block)
+
+                s.groups_of(group, rows)
 
 
 def _packs(problem: Func) -> bool:
@@ -179,13 +205,14 @@ def _pack_launch(e: KernelEmitter, s: Steps, packed: int) -> None:
     """Weights that only a run knows, packed by a launch of their own."""
     launch = e.launch(s.blocks * s.gates, writes=(), scratch_written=(packed,))
     with launch as body, e.tasks(body.first, body.last) as task:
+        s.symbols = body.symbols
         block, gate = e.unflatten(task, [max(s.blocks, 1), s.gates])
         row = e.mul(task, s.units)
         with e.loop(0, s.units, name="k", unroll=False) as k:
             for v in range(s.vectors):
                 unit = e.add(e.mul(block, s.block), v * s.lanes)
                 at = s.at(0, unit)
-                point = Point({"g": gate, "k": k}).along("h", unit, s.lanes, at.mask)
+                point = Point({**body.symbols, "g": gate, "k": k}).along("h", unit, s.lanes, at.mask)
                 value = cast(e, body.operands[-1].load(e, point), s.acc)
                 to = e.add(e.mul(e.add(row, k), s.block), v * s.lanes)
                 e.b.store(value.ir, address(e, body.workspaces[packed], to, s.acc), align=s.acc.bytes)
