@@ -98,7 +98,8 @@ class Launch:
     """One kernel launch as plain data. CUDA: grid, block, cluster, shared bytes. CPU: `tasks`, which workers share.
 
     `waves` (CPU): the tasks are done in so many equal waves, in order; no task of a wave begins before all of the wave
-    before are done. Every block of a `pdl` launch executes griddepcontrol.wait and touches only constants before it.
+    before are done. `heavy` (CPU): a single task is long, so that several such launches are worth different workers.
+    Every block of a `pdl` launch executes griddepcontrol.wait and touches only constants before it.
     """
 
     entry: str
@@ -111,6 +112,7 @@ class Launch:
     shared: int = 0
     tasks: Dim = 1
     waves: int = 1
+    heavy: bool = False
     pdl: bool = False
     cooperative: bool = False
 

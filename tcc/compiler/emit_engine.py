@@ -421,7 +421,7 @@ def launch_row(kernel: str, launch: Launch, operands: Sequence[int], target: Tar
         }  # fmt: skip
         return row
     row["tasks"] = to_json(launch.tasks)
-    if launch.tasks == 1:
+    if launch.tasks == 1 and not launch.heavy:
         row["serial"] = True
     if launch.waves > 1:
         row["waves"] = launch.waves

@@ -66,6 +66,19 @@ def test_barriers_stand_where_bytes_conflict(ops: list[dict[str, Any]], expected
     assert barriers(tables(*BUFFERS), segment("s", *ops)) == expected
 
 
+def test_single_tasks_go_to_one_worker_after_another() -> None:
+    one = [launch("k", 1, [], [5], [i]) for i in (0, 1, 2)]
+    text = native_module(tables(*BUFFERS), [segment("s", *one, op([0], [6]), *one[:1])], "x86_64-unknown-linux-gnu")
+    assert [text.count(f"urem i64 {n}, %workers") for n in range(4)] == [2, 1, 1, 0]
+
+
+def test_waves_meet_between_each_other() -> None:
+    body = segment("s", launch("k", 12, [], [5], [0], waves=3))
+    text = native_module(tables(*BUFFERS), [body], "x86_64-unknown-linux-gnu")
+    assert "udiv i64 12, 3" in text
+    assert '@tcc_waves(ptr @"k", ptr %args' in text
+
+
 def test_text_names_the_nodes() -> None:
     body = segment("s", op([5], [0]), op([0], [1]))
     text = native_module(tables(*BUFFERS), [body], "x86_64-unknown-linux-gnu")

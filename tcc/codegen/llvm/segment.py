@@ -217,6 +217,8 @@ class _Segment:
     lines: list[str] = field(default_factory=list[str])
     names: int = 0
     used: dict[Any, str] = field(default_factory=dict[Any, str])
+    single: int = 0
+    """Launches of one task since the last barrier, which go to one worker after another."""
 
     def text(self) -> str:
         """The function, or for a long segment one that calls a function for every part: LLVM's time (and patience)
@@ -229,6 +231,7 @@ class _Segment:
             self.lines, self.names, self.used = [], 0, {}
             for index, op in enumerate(body[start : start + _LONGEST] if len(starts) > 1 else body, start):
                 if index in before:
+                    self.single = 0
                     self.lines.append("  call void @tcc_barrier(ptr %team, i64 %workers)")
                 self._comment(op)
                 getattr(self, f"_{op['op']}")(op)
@@ -348,6 +351,12 @@ class _Segment:
             each = self._new(f"udiv i64 {tasks}, {waves}")
             team = "i64 %worker, i64 %workers, ptr %team"
             self.lines.append(f'  call void @tcc_waves(ptr @"{entry}", ptr %args, i64 {each}, i64 {waves}, {team})')
+            return
+        if tasks == "1":
+            turn = self._new(f"urem i64 {self.single}, %workers")
+            mine = self._new(f"icmp eq i64 %worker, {turn}")
+            self._guarded(mine, [f'  call void @"{entry}"(ptr %args, i64 0, i64 1)'])
+            self.single += 1
             return
         first, last = self._share(tasks)
         some = self._new(f"icmp ult i64 {first}, {last}")

@@ -66,8 +66,10 @@ class KernelEmitter(Emitter):
         scratch_written: Sequence[int] = (),
         scratch_read: Sequence[int] = (),
         waves: int = 1,
+        heavy: bool = False,
     ) -> Iterator[Body]:
-        """One kernel function with its launch of `tasks` tasks in `waves` waves.
+        """One kernel function with its launch of `tasks` tasks in `waves` waves, long ones if they are
+        `heavy`.
 
         `operands`, `results`: their addresses, if not as the anchor's maps say. `writes`: the results it writes
         (None: all). `scratch_…`: the workspaces it writes and reads. Every launch reads all operands.
@@ -100,6 +102,7 @@ class KernelEmitter(Emitter):
                 ),
                 tasks=tasks,
                 waves=waves,
+                heavy=heavy,
             )
         )
 

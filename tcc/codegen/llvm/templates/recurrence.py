@@ -134,7 +134,7 @@ class RecurrenceBlocks(Template):
         if packed >= 0:
             _pack_launch(e, s, packed)
         if config["parts"] == 1:
-            with e.launch(s.groups, scratch_read=read) as body:
+            with e.launch(s.groups, scratch_read=read, heavy=True) as body:
                 s.enter(body, None)
                 with e.tasks(body.first, body.last) as task:
                     s.whole(body, weight, task)
