@@ -24,6 +24,7 @@ from tcc.codegen.llvm.templates.contraction_plan import Left, Plan, make_plan, r
 from tcc.codegen.llvm.templates.contraction_tile import Ahead, Tile, panel_offset
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Packing, Space, Template
 from tcc.ir.kernel import Func
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 
 M_TILES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14]
@@ -46,7 +47,7 @@ def _fits(columns: Columns, problem: Func, target: Target) -> Any:
 
 
 def _parts_exist(columns: Columns, problem: Func, target: Target) -> Any:
-    plan = make_plan(problem, target)
+    plan = make_plan(typical(problem), target)
     tiles = -(-plan.row_count // columns["m_tile"])
     panels = -(-plan.columns // columns["n_tile"])
     return (columns["m_parts"] <= tiles) & (columns["n_parts"] <= panels)
@@ -77,7 +78,7 @@ class ContractionTiles(Template):
         return why_not(problem, target)
 
     def space_for(self, problem: Func, target: Target) -> Space:
-        plan = make_plan(problem, target)
+        plan, real = make_plan(typical(problem), target), make_plan(problem, target)
         m_parts = [p for p in _parts(target, 4) if p <= plan.row_count]
         n_parts = [p for p in _parts(target, 2) if p <= plan.panels(plan.lanes)]
         return Space(
@@ -86,13 +87,13 @@ class ContractionTiles(Template):
             m_parts=m_parts,
             n_parts=n_parts,
             order=["mn", "nm"] if len(m_parts) > 1 and len(n_parts) > 1 else ["mn"],
-            prefetch=["none", "rows", "all"] if plan.columns > plan.lanes else ["none", "rows"],
-            copy=[c for c, left in ((False, plan.direct), (True, plan.copy)) if left is not None],
+            prefetch=["none", "rows", "all"] if plan.columns > plan.lanes and real is plan else ["none", "rows"],
+            copy=[c for c, left in ((False, real.direct), (True, real.copy)) if left is not None],
         )
 
     def default(self, problem: Func, target: Target) -> Config | None:
         columns, _ = self.legal_columns(problem, target)
-        seconds = self.cost(problem, columns, target)
+        seconds = self.cost(typical(problem), columns, target)
         best = int(np.argmin(seconds))
         return {k: v[best].item() for k, v in columns.items()}
 
@@ -159,18 +160,18 @@ class _Tasks:
         ) as body, e.tasks(body.first, body.last) as task:  # fmt: skip
             *outer, slow, fast = e.unflatten(task, [*counts, *parts])
             m_part, n_part = (slow, fast) if self.rows_slowest else (fast, slow)
-            batch = dict(zip(plan.batch, outer, strict=True))
+            batch = {**body.symbols, **dict(zip(plan.batch, outer, strict=True))}
             left = body.workspaces[copy_at] if copy_at >= 0 else body.operands[0].pointer
             right = body.workspaces[pack_at] if pack_at >= 0 else body.operands[plan.right.start].pointer
             tile = Tile(e, plan, self.how, body, left, fill, self.n)
             self._part(tile, body, batch, m_part, n_part, right)
 
-    def _bounds(self, part: Int, parts: int, count: int) -> tuple[Int, Int]:
+    def _bounds(self, part: Int, parts: int, count: Int) -> tuple[Int, Int]:
         """Part number `part` of `count` things in `parts` nearly equal parts."""
         e = self.e
         if parts == 1:
             return 0, count
-        if count % parts == 0:
+        if isinstance(count, int) and count % parts == 0:
             first = e.mul(part, count // parts)
             return first, e.add(first, count // parts)
         first = e.floordiv(e.mul(part, count), parts, nonnegative=True)
@@ -200,6 +201,9 @@ class _Tasks:
         self, tile: Tile, batch: dict[str, Int], m_part: Int, column: Int, panel: Any, vectors: int, mask: Any
     ) -> None:
         e, plan = self.e, self.plan
+        if not isinstance(plan.row_count, int):
+            self._open_rows(tile, batch, m_part, column, panel, vectors, mask)
+            return
         whole, rest = divmod(plan.row_count, self.m)
         count = -(-plan.row_count // self.m)
         first, last = self._bounds(m_part, self.m_parts, count)
@@ -212,6 +216,22 @@ class _Tasks:
         if rest:
             with e.when(e.less(whole, last)):
                 tile.run(whole * self.m, rest, batch, column, panel, vectors, mask, None, near)
+
+    def _open_rows(
+        self, tile: Tile, batch: dict[str, Int], m_part: Int, column: Int, panel: Any, vectors: int, mask: Any
+    ) -> None:
+        """As many rows as an argument says: whole tiles, and what is left of the last one row by row."""
+        e, near = self.e, self.prefetch != "none"
+        rows = e.of(self.plan.row_count)
+        whole = e.floordiv(rows, self.m, nonnegative=True)
+        count = e.floordiv(e.add(rows, self.m - 1), self.m, nonnegative=True)
+        first, last = self._bounds(m_part, self.m_parts, count)
+        with e.loop(first, e.minimum(last, whole), name="tile", unroll=False) as t:
+            tile.run(e.mul(t, self.m), self.m, batch, column, panel, vectors, mask, None, near)
+        if self.m == 1:
+            return
+        with e.when(e.less(whole, last)), e.loop(e.mul(whole, self.m), rows, name="row", unroll=False) as row:
+            tile.run(row, 1, batch, column, panel, vectors, mask, None, near)
 
     def _ahead(self, panel: Any, tiles: int) -> Callable[[Int], Ahead]:
         """What each of the tiles of a panel prefetches: its share of the panel after this one."""

@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd, prod
+from typing import Any
 
 from tcc.codegen.llvm.emit import Nest, complexity, nest_of, operand_addresses, refuse_symbols, result_addresses
 from tcc.codegen.llvm.emit.access import Address
+from tcc.codegen.llvm.emit.nest import ranges_of
 from tcc.codegen.template import Packing
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import Region
-from tcc.ir.expr import Dim, Sym, add, coefficient, floordiv, mod, mul, substitute, symbols
+from tcc.ir.expr import Dim, Ranges, Sym, add, coefficient, floordiv, mod, mul, product, substitute, symbols
 from tcc.ir.kernel import Contraction, Conv, Func, MatMul
 from tcc.ir.kernel.func import Index
 from tcc.ir.targets import Target
@@ -79,7 +81,7 @@ class Plan:
     problem: Func
     nest: Nest
     batch: Mapping[str, int]
-    rows: Mapping[str, int]
+    rows: Mapping[str, Any]
     column: str
     columns: int
     depth: Mapping[str, int]
@@ -95,8 +97,9 @@ class Plan:
         return anchor
 
     @property
-    def row_count(self) -> int:
-        return prod(self.rows.values())
+    def row_count(self) -> Any:
+        """An expression where the number of rows is an argument; there is one row dim then."""
+        return product(self.rows.values())
 
     @property
     def batch_count(self) -> int:
@@ -136,9 +139,14 @@ class Plan:
         """Panels of `width` columns."""
         return -(-self.columns // width)
 
+    @property
+    def ranges(self) -> Ranges:
+        """The bounds of the nest's dims and of the flattened row."""
+        return ranges_of({**self.nest.parallel, **self.nest.reduce, ROW: self.row_count})
+
     def flattened(self, address: Address) -> Address:
         """An address in terms of the flattened row, where that is no more complex."""
-        new = address.substitute(unflattened(self.rows), {**self.nest.ranges, ROW: (0, self.row_count - 1)})
+        new = address.substitute(unflattened(self.rows), self.ranges)
         worse = any(complexity(a) > complexity(b) for a, b in zip(new.expressions, address.expressions, strict=True))
         return address if worse else new
 
@@ -169,26 +177,30 @@ def make_plan(problem: Func, target: Target) -> Plan:
         direct=None,
         copy=None,
     )
-    copy = _copy(plan, left)
+    copy = None if problem.symbols else _copy(plan, left)
     return replace(plan, direct=_direct(plan, left), copy=copy if isinstance(copy, Copy) else None)
 
 
 def why_not(problem: Func, target: Target) -> str | None:
     """The sentence why a contraction cannot be done in register tiles, or None."""
-    reason = refuse_symbols(problem)
-    if reason is not None:
-        return reason
     anchor = problem.anchor
     assert isinstance(anchor, Contraction)
     if anchor.acc.name not in ("f32", "f64", "i32"):
         return f"it accumulates in {anchor.acc}; register tiles are made for f32, f64 and i32"
-    size = {name: anchor.domain.int_extent(name) for name in anchor.domain.names}
-    if 0 in size.values():
+    if 0 in [anchor.domain.extent(name) for name in anchor.domain.names]:
         return "one of its extents is 0"
     for region in (anchor.lhs_body, anchor.rhs_body):
         if any(isinstance(op, Index) for op in region.block.ops):
             return "a factor depends on its indices"
+    if problem.symbols and not isinstance(anchor, MatMul):
+        return refuse_symbols(problem)
     plan = make_plan(problem, target)
+    if problem.symbols:
+        known = [plan.columns, *plan.batch.values(), *plan.depth.values()]
+        if len(plan.rows) != 1 or not all(isinstance(n, int) for n in known):
+            return "extents are arguments, and it takes a number of rows only"
+        if any(plan.nest.operands[i].symbols & set(problem.symbols) for i in plan.right):
+            return "where the right factor lies depends on arguments"
     if plan.direct is None and plan.copy is None:
         return "the left factor is neither affine in the rows nor a window that slides over something that is"
     return None
@@ -213,6 +225,8 @@ def is_cast(region: Region, to: DType) -> bool:
 def unflattened(rows: Mapping[str, int], name: str = ROW) -> dict[str, Dim]:
     """Each of the rows' dims as an expression of the flattened one."""
     out: dict[str, Dim] = {}
+    if len(rows) == 1:
+        return {n: Sym(name) for n in rows}
     inner, names = 1, list(rows)
     ranges = {name: (0, prod(rows.values()) - 1)}
     for at in reversed(names):
@@ -268,7 +282,7 @@ def _mixed(e: Dim, tap: str, others: Sequence[str]) -> bool:
 def _uniform(plan: Plan, address: Address, taps: Mapping[str, int]) -> int | None:
     if address.guards:
         return None
-    flat = address.substitute(unflattened(plan.rows), {**plan.nest.ranges, ROW: (0, plan.row_count - 1)})
+    flat = address.substitute(unflattened(plan.rows), plan.ranges)
     return coefficient(flat.offset, ROW)
 
 

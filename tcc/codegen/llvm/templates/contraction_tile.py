@@ -73,7 +73,7 @@ class Tile:
         self.operands = list(self.body.operands)
         for i in plan.extra:
             self.operands[i] = Access(self.operands[i].pointer, plan.flattened(self.operands[i].where))
-        self.ranges: Ranges = {**plan.nest.ranges, ROW: (0, plan.row_count - 1)}
+        self.ranges: Ranges = plan.ranges
         used = {s for a in (*self.results, *(self.operands[i] for i in plan.extra)) for s in a.where.symbols}
         used |= {s for x in plan.nest.index.values() for s in symbols(x)}
         self.after = [n for n in plan.rows if n in used]
