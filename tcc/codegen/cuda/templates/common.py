@@ -10,6 +10,7 @@ import numpy as np
 
 from tcc.codegen.template import Config, Template, rows_of
 from tcc.ir.kernel import Attention, Contraction, Func, Recurrence, Reduce
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 from tcc.ir.types import STRING, TensorType
 
@@ -24,6 +25,16 @@ def free_extent(problem: Func) -> str | None:
         if t.dtype is STRING:
             return "strings have no kernels"
     return None
+
+
+def free_beside(problem: Func, names: Iterable[str]) -> str | None:
+    """The sentence for a problem of which other extents than those of the named dims are arguments, else None."""
+    domain, given = problem.anchor.domain, frozenset(names)
+    if all(isinstance(domain.extent(n), int) for n in domain.names if n not in given) and any(
+        not isinstance(domain.extent(n), int) for n in given
+    ):
+        return None
+    return free_extent(problem)
 
 
 def size_of(problem: Func, names: Iterable[str]) -> int:
@@ -70,7 +81,7 @@ def cheapest(template: Template, problem: Func, target: Target) -> Config | None
     columns, _ = template.legal_columns(problem, target)
     if columns and not len(next(iter(columns.values()))):
         return None
-    return rows_of(columns)[int(np.argmin(template.cost(problem, columns, target)))]
+    return rows_of(columns)[int(np.argmin(template.cost(typical(problem), columns, target)))]
 
 
 def ceil_div(a: Any, b: Any) -> Any:

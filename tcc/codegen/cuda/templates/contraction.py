@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tcc.codegen.cuda.emit import Access, Unit
 from tcc.ir.core import Region
@@ -59,12 +60,12 @@ class View:
         flat = flat_dims(problem)
         self.unit = Unit(problem, target, entry, flat)
         if swapped is None:
-            swapped = self.store_width() == 1 and self._rows_consecutive()
+            swapped = not problem.symbols and self.store_width() == 1 and self._rows_consecutive()
         self.swapped = swapped
         if swapped:
             flat = {"fb": flat["fb"], "fm": flat["fn"], "fn": flat["fm"], "fk": flat["fk"]}
             self.unit = Unit(problem, target, entry, flat)
-        e = self.unit.extents
+        e: dict[str, Any] = self.unit.sizes
         self.batch, self.m, self.n, self.k = e["fb"], e["fm"], e["fn"], e["fk"]
         lhs = tuple(range(len(anchor.lhs)))
         rhs = tuple(range(len(lhs), len(lhs) + len(anchor.rhs)))
@@ -92,7 +93,7 @@ class View:
     def vector_width(self, access: Access, dim: str, most: int = 16) -> int:
         """The most consecutive elements along dim that one aligned load of ≤ `most` bytes takes everywhere; 1: none."""
         width = max(1, most // access.dtype.bytes)
-        while width > 1 and (self.unit.extents[dim] % width or access.pattern(dim, width) != "vector"):
+        while width > 1 and (self.unit.extents.get(dim, 1) % width or access.pattern(dim, width) != "vector"):
             width //= 2
         return width
 

@@ -17,7 +17,7 @@ from tcc.codegen.cuda.templates.common import (
     ceil_div,
     cheapest,
     clock,
-    free_extent,
+    free_beside,
     memory_seconds,
     parallel_size,
     reduce_size,
@@ -25,6 +25,7 @@ from tcc.codegen.cuda.templates.common import (
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
 from tcc.ir.core import Region
 from tcc.ir.kernel import Func, Rows
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 
 MOST_CACHED = 64
@@ -121,8 +122,9 @@ class RowsTemplate(Template):
     legal = RULES
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        if (sentence := free_extent(problem)) is not None:
+        if (sentence := free_beside(problem, problem.anchor.domain.parallel_names)) is not None:
             return sentence
+        problem = typical(problem)
         if not len(problem.anchor.operands):
             return "there is no operand"
         if max(parallel_size(problem), reduce_size(problem)) >= 1 << 30:
@@ -173,12 +175,13 @@ class RowsTemplate(Template):
         unit = rows_unit(problem, target, entry_name(problem, self.name, config))
         _Generator(unit, config).define()
         lanes, rows, vector = config["lanes"], config["rows"], config["vector"]
-        points, width = unit.extents["fp"], unit.extents["fr"]
+        points, width = unit.sizes["fp"], unit.extents["fr"]
         chunks = ceil_div(width, lanes * vector) if config["cached"] else 1
         unit.define(
             LANES=lanes, ROWS=rows, V=vector, CACHED=config["cached"], LANE_FASTEST=config["along"] == "row",
-            CHUNKS=chunks, WIDTH=width, POINTS=points, Coordinate="int", Acc=codec(unit.anchor.attrs["acc"]),
+            CHUNKS=chunks, WIDTH=width, Coordinate=unit.coordinate_type("fp"), Acc=codec(unit.anchor.attrs["acc"]),
         )  # fmt: skip
+        unit.macro(POINTS=unit.size("fp"))
         grid = ceil_div(points, rows)
         return unit.emitted(
             unit.source("rows.cuh"),

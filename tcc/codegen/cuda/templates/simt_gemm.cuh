@@ -9,7 +9,7 @@ using Value = Acc::reg;
 constexpr int THREADS = (BM / TM) * (BN / TN);
 constexpr int QM = TM < 4 ? TM : 4, GM = TM / QM, QN = TN < 4 ? TN : 4, GN = TN / QN;
 constexpr int PAD = 16 / sizeof(Value);
-constexpr int TILES_M = (M + BM - 1) / BM, TILES_N = (N + BN - 1) / BN, TILES_K = (K + BK - 1) / BK;
+constexpr int TILES_N = (N + BN - 1) / BN, TILES_K = (K + BK - 1) / BK;
 
 template <int Count>
 struct alignas(sizeof(Value) * Count) Quad { Value v[Count]; };
@@ -70,8 +70,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) TCC_ENTRY(TCC_PARAMS) {
   int place = blockIdx.x;
   const int n0 = place % TILES_N * BN;
   place /= TILES_N;
-  const int m0 = place % TILES_M * BM;
-  place /= TILES_M;
+  const int tiles_m = (M + BM - 1) / BM;  // M may be an argument
+  const int m0 = place % tiles_m * BM;
+  place /= tiles_m;
   const int split = place % SPLIT, batch = place / SPLIT;
   const int first = split * TILES_K / SPLIT, last = (split + 1) * TILES_K / SPLIT;
   const int tx = threadIdx.x % (BN / TN), ty = threadIdx.x / (BN / TN);

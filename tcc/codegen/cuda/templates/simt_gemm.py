@@ -16,12 +16,13 @@ from tcc.codegen.cuda.templates.common import (
     ceil_div,
     cheapest,
     clock,
-    free_extent,
+    free_beside,
     memory_seconds,
 )
-from tcc.codegen.cuda.templates.contraction import View
+from tcc.codegen.cuda.templates.contraction import View, flat_dims
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
 from tcc.ir.kernel import Conv, Func, MatMul
+from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 
 MOST_THREADS, STATIC_SHARED = 512, 48 << 10
@@ -43,11 +44,13 @@ def staged_of(c: Columns) -> Array:
 
 
 def sizes(problem: Func, target: Target) -> View:
-    """The view, for its sizes."""
-    return View(problem, target, "unnamed")
+    """The view, for its sizes: those at the tuning point."""
+    return View(typical(problem), target, "unnamed")
 
 
 def _split_helps(c: Columns, problem: Func, target: Target) -> Array:
+    if problem.symbols:
+        return c["split_k"] == 1
     v = sizes(problem, target)
     tiles = ceil_div(v.m, c["block_m"]) * ceil_div(v.n, c["block_n"]) * v.batch
     steps = ceil_div(v.k, c["block_k"])
@@ -88,7 +91,7 @@ class _Simt(Template):
     legal = RULES
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        return free_extent(problem) or too_large(problem, target)
+        return free_beside(problem, flat_dims(problem)["fm"]) or too_large(problem, target)
 
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)
@@ -143,10 +146,14 @@ def emit_tiled(view: View, config: Config) -> Emitted:
     view.define_readers(va, vb)
     view.define_epilogue(ve)
     unit.define(
-        M=view.m, N=view.n, K=view.k, BATCH=view.batch, BM=bm, BN=bn, BK=bk, TM=c["thread_m"], TN=c["thread_n"],
+        N=view.n, K=view.k, BATCH=view.batch, BM=bm, BN=bn, BK=bk, TM=c["thread_m"], TN=c["thread_n"],
         SPLIT=split, VA=va, VB=vb, VE=ve, A_ALONG_K=view.a.along_k, B_ALONG_K=view.b.along_k,
         Acc=f"tcc::{view.acc.name}",
     )  # fmt: skip
+    if isinstance(view.m, int):
+        unit.define(M=view.m)
+    else:
+        unit.macro(M=f"static_cast<int>({unit.size('fm')})")
     unit.macro(TCC_SPLIT=split, TCC_CLUSTER=0)
     tiles = ceil_div(view.m, bm) * ceil_div(view.n, bn) * view.batch
     if split > 1:
