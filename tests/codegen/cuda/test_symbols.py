@@ -39,3 +39,8 @@ def test_nvrtc_compiles_it(name: str) -> None:
         config = template.default(func, SM)
         assert config is not None
         compile_cuda(template.emit(func, config, SM).source, "sm_86")
+
+
+@pytest.mark.parametrize(("name", "template"), [("softmax", "cuda.rows"), ("matmul", "cuda.simt_gemm")])
+def test_the_fast_templates_take_numbers_of_rows(name: str, template: str) -> None:
+    assert template in [t.name for t, why in candidates(PROBLEMS[name], SM) if why is None]

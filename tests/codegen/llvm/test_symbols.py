@@ -20,3 +20,12 @@ def test_one_kernel_is_right_for_every_extent(name: str) -> None:
     for template in usable:
         for symbols in sizes_of(func):
             check(func, arrays_of(func, symbols), template.name, symbols=symbols)
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [("map", "llvm.map"), ("concat", "llvm.map"), ("reduce", "llvm.reduce"), ("softmax of symbols", "llvm.rows"),
+     ("matmul", "llvm.gemm")],
+)  # fmt: skip
+def test_the_fast_templates_take_it(name: str, template: str) -> None:
+    assert template in [t.name for t, why in candidates(PROBLEMS[name], widest()) if why is None]
