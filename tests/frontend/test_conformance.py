@@ -29,10 +29,12 @@ from tcc.ir.verifier import verify
 
 # Why cases whose names begin so cannot be imported: a pattern of the message.
 REFUSED = {
-    "test_training_dropout": "training mode",
-    "test_bernoulli": "RandomUniformLike",
     "test_scan_sum": "opset is 8",
 }
+
+
+# ONNX leaves the numbers of these open: only that they can be computed is tested.
+RANDOM = ("test_bernoulli", "test_training_dropout")
 
 
 @cache
@@ -122,6 +124,9 @@ def test_node_cases(group: str) -> None:
             except Exception as error:
                 raise AssertionError(f"{case.name}: {type(error).__name__}: {error}") from error
             for output, want in zip(case.model.graph.output, wanted, strict=True):
+                if case.name.startswith(RANDOM) and "zero_ratio" not in case.name:
+                    assert np.shape(got[output.name]) == np.shape(plain(want))
+                    continue
                 try:
                     compare(case, got[output.name], plain(want))
                 except AssertionError as error:

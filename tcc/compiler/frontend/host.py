@@ -25,7 +25,7 @@ from tcc.ir.types import TensorType
 _ELEMENT_TYPES = frozenset(("dtype", "to", "output_datatype", "output_dtype", "softmax_precision", "precision"))
 # Attributes of later opsets whose default is not what the operator did before: (operator, first opset) → values.
 _BEFORE = {("RoiAlign", 16): {"coordinate_transformation_mode": "output_half_pixel"}}
-# Random operators have no one answer, and sequences and optionals are no tensors.
+# Random operators draw through handlers, and sequences and optionals are no tensors.
 _NOT_HOST = frozenset((
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Optional",
     "OptionalGetElement", "OptionalHasElement", "SequenceConstruct", "SequenceEmpty", "SequenceErase",

@@ -126,7 +126,7 @@ class MaxPoolIndices(Pool):
     """Maxima of windows and their flat i64 positions in x, counted over all of x (nchw). ONNX MaxPool with Indices."""
 
     name = "graph.max_pool_indices"
-    category = "opaque"
+    category = "irregular"
     storage_order = Attr(INT, 0)
     y = Result()
     indices = Result()

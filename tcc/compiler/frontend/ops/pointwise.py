@@ -11,7 +11,7 @@ from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
-from tcc.ir.types import BOOL, F8E8M0, F32, F64, I64, DType
+from tcc.ir.types import F8E8M0, F32, F64, I64, DType
 
 _BINARY: dict[str, type[Op]] = {
     "Add": graph.Add,
@@ -187,18 +187,3 @@ def _clip(n: Node, x: Value, lo: float | None, hi: float | None) -> Value:
         return x
     # With lo > hi everything becomes hi, as the composition of max and min says.
     return n.op(graph.Clip, x, lo=lo, hi=hi)
-
-
-@onnx_op("Dropout")
-def dropout(n: Node) -> list[Value | None]:
-    """Inference: the identity, and a mask of ones."""
-    if n.optional(2) is not None and bool(n.const(2, "training_mode").reshape(-1)[0]):
-        ratio = n.known(n.optional(1))
-        if ratio is None or float(ratio.reshape(-1)[0]) != 0.0:
-            raise InputError("it is in training mode, and tcc runs inference; export the model for inference")
-    x = n.input(0)
-    if not n.uses(1):
-        return [x]
-    dtype = BOOL if n.opset >= 10 else n.dtype(x)
-    one = n.constant(1, dtype)
-    return [x, n.op(graph.Expand, one, shape=n.shape(x))]
