@@ -5,6 +5,11 @@ import numpy as np
 import pytest
 
 from tcc.codegen.template import TEMPLATES, load_templates, rows_of
+from tcc.ir.attributes import Domain
+from tcc.ir.declare import IRError
+from tcc.ir.kernel.evaluate import evaluate
+from tcc.ir.types import F64
+from tcc.ir.verifier import verify
 from tests.codegen.llvm.harness import V2, V3, V4, check, widest
 from tests.codegen.recurrences import DYNAMIC, LAYERS, Layer, name_of
 
@@ -15,8 +20,6 @@ load_templates("cpu")
 
 @pytest.mark.parametrize("layer", LAYERS, ids=name_of)
 def test_the_oracle_is_what_the_graph_op_computes(layer: Layer, rng: np.random.Generator) -> None:
-    from tcc.ir.kernel.evaluate import evaluate
-
     values, order = layer.values(rng), layer.made()[1]
     named = {n: v.astype(np.float64) if v.dtype.kind == "f" else v for n, v in values.items()}
     op = layer.op()
@@ -28,6 +31,23 @@ def test_the_oracle_is_what_the_graph_op_computes(layer: Layer, rng: np.random.G
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
         assert len(e.value) == want.size
         assert not e.allowance.size or e.allowance.max() < (0.1 if str(layer.dtype) == "f16" else 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"gates": (3,)}, r"does not fit h units and the gates \(3,\)"),
+        ({"gates": (2, 2)}, "1 regions|one entry a stage"),
+        ({"domain": Domain((("t", 5), ("b", 2), ("h", 19)), (("g", 4), ("k", 18)))}, "does not fit h units"),
+        ({"domain": Domain((("t", 5), ("b", 2), ("h", 19)), (("k", 19), ("g", 4)))}, "must be t, b, h | g, k"),
+        ({"acc": F64}, "start yields"),
+    ],
+)
+def test_anchors_that_do_not_fit(attrs: dict[str, object], message: str) -> None:
+    func = Layer("lstm", 5, 2, 19).func()
+    func.anchor.attrs.update(attrs)
+    with pytest.raises(IRError, match=message):
+        verify(func)
 
 
 @pytest.mark.parametrize("layer", [*LAYERS, *DYNAMIC], ids=name_of)
@@ -67,7 +87,7 @@ def test_every_config(layer: Layer, t: object, rng: np.random.Generator) -> None
 
 
 def test_few_sequences_are_cut_by_units_and_many_are_not() -> None:
-    one, many = Layer("lstm", 50, 1, 512).func(), Layer("lstm", 50, 64, 512).func()
+    one, many = Layer("lstm", 50, 1, 1024).func(), Layer("lstm", 50, 64, 1024).func()
     template = TEMPLATES[BLOCKS]
     config = template.default(one, widest())
     assert config["parts"] > 1 and config["rows"] == 1

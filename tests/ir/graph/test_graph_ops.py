@@ -101,6 +101,33 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: graph.Attention(value(1, 3, 4, 8), value(1, 2, 4, 8), value(1, 2, 4, 8), scale=1.0),
         "3 query heads do not share 2 key heads",
     ),
+    "lstm gates": (
+        lambda: graph.Lstm(value(3, 2, 20), value(16, 4), activations=("tanh",) * 3, alpha=(0.0,) * 3, beta=(0.0,) * 3),
+        "the gates of x and r: 20 and 16 differ",
+    ),
+    "lstm state": (
+        lambda: graph.Lstm(
+            value(3, 2, 16), value(16, 4), value(2, 5), activations=("tanh",) * 3, alpha=(0.0,) * 3, beta=(0.0,) * 3
+        ),
+        "h: 5 and 4 differ",
+    ),
+    "rnn activation": (
+        lambda: graph.Rnn(value(3, 2, 4), value(4, 4), activations=("swish",), alpha=(0.0,), beta=(0.0,)),
+        "the activation swish is none of relu, tanh",
+    ),
+    "gru bias": (
+        lambda: graph.Gru(
+            value(3, 2, 12),
+            value(12, 4),
+            None,
+            None,
+            value(4),
+            activations=("tanh",) * 2,
+            alpha=(0.0,) * 2,
+            beta=(0.0,) * 2,
+        ),
+        "rb is of layers with linear_before_reset",
+    ),
     "top k": (lambda: graph.TopK(value(3), k=4, axis=0), "k 4 is not within the extent 3"),
     "resize": (lambda: graph.Resize(value(1, 1, 4), axes=[2], mode="linear"), "exactly one of scales and sizes"),
 }
