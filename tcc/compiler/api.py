@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.driver import compile_imported
-from tcc.compiler.engine_writer import to_bytes
 from tcc.compiler.frontend.binding import hosted_inputs, optional_inputs
 from tcc.compiler.frontend.importer import load_onnx
 from tcc.compiler.frontend.model import read_model
 from tcc.compiler.frontend.problems import ImportFailure
+from tcc.compiler.live import LiveEngines
 from tcc.compiler.options import Options
 from tcc.compiler.specialising import specialising_engine
+from tcc.compiler.targets import resolve_target
 from tcc.errors import InputError
 from tcc.ir.rewriter import Decisions
-from tcc.runtime import load
 from tcc.runtime.engine import Engine
 from tcc.runtime.specialise import SPECIALISATIONS
 
@@ -94,17 +94,20 @@ def compile(
         if e.settled:
             raise ImportFailure(e.settled) from None
         imported = None
-    fixed = None
+    fixed, live = None, LiveEngines()
     if imported is not None and not imported.free:
         unbound = [n for n in hosted_inputs(source.proto) if n not in options.shapes]
         try:
-            fixed = load(to_bytes(compile_imported(imported, options, decisions)))
+            content = compile_imported(imported, options, decisions)
+            alone = not several and not optional_inputs(source.proto)
+            fixed = live.engine(content, resolve_target(options.target), alone)
         except InputError:
             if not unbound:  # what is in a sequence may decide extents
                 raise
-        if fixed is not None and not several and not optional_inputs(source.proto):
-            return fixed
-    engine = specialising_engine(source, options, specialisations)
+        else:
+            if alone:
+                return fixed
+    engine = specialising_engine(source, options, specialisations, live)
     if fixed is not None:
         engine.keep(fixed)
     for each in several:

@@ -118,7 +118,8 @@ class _Engine:
         )  # fmt: skip
         self.place_weights()
         if not self.target.is_cuda:
-            self.native(content, files)
+            content.native = {"source": "kernels/native.ll", "binary": "kernels/native.o"}
+            files |= native_files(content.buffers, content, self.target)
         return content
 
     def kernel_row(self, func: Func, key: str, launch: Launch, extension: tuple[str, str], loc: list[str]) -> Json:
@@ -127,20 +128,6 @@ class _Engine:
             "entry": launch.entry, "template": func.template, "config": dict(func.config),
             "problem": problem_key(func), "loc": loc, "derived": _plain(func.derived),
         }  # fmt: skip
-
-    def native(self, content: EngineContent, files: dict[str, bytes]) -> None:
-        from tcc.codegen.llvm.compile import compile_all
-        from tcc.codegen.llvm.segment import EngineTables, native_module
-
-        tables = EngineTables(
-            content.buffers, content.kernels, content.symbols, len(content.inputs), len(content.outputs)
-        )
-        cpu = llvm_target(self.target)
-        text = native_module(tables, content.schedule, cpu.triple)
-        (built,) = compile_all([("the segments", text)], cpu)
-        files["kernels/native.ll"] = text.encode()
-        files["kernels/native.o"] = built.content
-        content.native = {"source": "kernels/native.ll", "binary": "kernels/native.o"}
 
     def symbols(self) -> list[Json]:
         """Extents that data decide."""
@@ -362,6 +349,18 @@ class _Engine:
             "outputs": [self.buffer(r) for r in op.results], "attrs": attrs, "loc": list(op.loc),
         }  # fmt: skip
         return row | ({"binds": binds} if binds else {})
+
+
+def native_files(buffers: Sequence[Json], content: EngineContent, target: Target) -> dict[str, bytes]:
+    """The source and the object of a CPU engine's segments, over its buffers."""
+    from tcc.codegen.llvm.compile import compile_all
+    from tcc.codegen.llvm.segment import EngineTables, native_module
+
+    tables = EngineTables(buffers, content.kernels, content.symbols, len(content.inputs), len(content.outputs))
+    cpu = llvm_target(target)
+    text = native_module(tables, content.schedule, cpu.triple)
+    (built,) = compile_all([("the segments", text)], cpu)
+    return {"kernels/native.ll": text.encode(), "kernels/native.o": built.content}
 
 
 def _tensor(v: Value) -> TensorType:

@@ -141,12 +141,9 @@ def _write(content: EngineContent, stream: IO[bytes]) -> None:
     stream.write(tail + guard.hexdigest().encode())
 
 
-def _manifest(content: EngineContent, entries: list[_Entry]) -> bytes:
-    offsets = weight_offsets([w.nbytes for w in content.weights])
-    for i, buffer in enumerate(content.buffers):
-        if buffer["space"] == "weight" and buffer["offset"] != offsets[int(buffer["name"][1:])]:
-            raise ValueError(f"buffer {i} gives {buffer['name']} another offset than the weights file does")
-    manifest = {
+def manifest_of(content: EngineContent) -> dict[str, Any]:
+    """The manifest but for its list of files."""
+    return {
         "format": FORMAT,
         "producer": content.producer,
         "model": content.model,
@@ -161,8 +158,15 @@ def _manifest(content: EngineContent, entries: list[_Entry]) -> bytes:
         "schedule": content.schedule,
         "variants": content.variants,
         "report": content.report,
-        "files": {e.name: {"sha256": e.sha256, "bytes": e.size} for e in entries},
     }
+
+
+def _manifest(content: EngineContent, entries: list[_Entry]) -> bytes:
+    offsets = weight_offsets([w.nbytes for w in content.weights])
+    for i, buffer in enumerate(content.buffers):
+        if buffer["space"] == "weight" and buffer["offset"] != offsets[int(buffer["name"][1:])]:
+            raise ValueError(f"buffer {i} gives {buffer['name']} another offset than the weights file does")
+    manifest = {**manifest_of(content), "files": {e.name: {"sha256": e.sha256, "bytes": e.size} for e in entries}}
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 

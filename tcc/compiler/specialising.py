@@ -10,27 +10,27 @@ import onnx
 
 from tcc.compiler.driver import compile_imported
 from tcc.compiler.emit_host import type_json
-from tcc.compiler.engine_writer import to_bytes
 from tcc.compiler.frontend.binding import DimNames, Shapes, bind_inputs, declared_dims, optional_inputs, real_inputs
 from tcc.compiler.frontend.importer import load_onnx
 from tcc.compiler.frontend.model import Model
 from tcc.compiler.frontend.problems import ImportFailure
 from tcc.compiler.frontend.tensors import Array, element_type
+from tcc.compiler.live import LiveEngines
 from tcc.compiler.options import Options
+from tcc.compiler.targets import resolve_target
 from tcc.errors import InputError
 from tcc.ir.expr import to_json
 from tcc.ir.rewriter import Decisions
 from tcc.ir.types import STRING, TensorType, Type
-from tcc.runtime import load
 from tcc.runtime.engine import Engine
 from tcc.runtime.specialise import Declared, Request, SpecialisingEngine
 
 
-def specialising_engine(model: Model, options: Options, limit: int) -> SpecialisingEngine:
-    """An engine of a model that compiles for the shapes of each call."""
+def specialising_engine(model: Model, options: Options, limit: int, live: LiveEngines) -> SpecialisingEngine:
+    """An engine of a model that compiles for the shapes of each call; its specialisations share their weights."""
 
     def specialise(request: Request) -> tuple[Engine, Sequence[str]]:
-        return _specialise(model, options, request)
+        return _specialise(model, options, request, live)
 
     outputs = [_declared(o) for o in model.proto.graph.output]
     return SpecialisingEngine(
@@ -39,7 +39,7 @@ def specialising_engine(model: Model, options: Options, limit: int) -> Specialis
     )  # fmt: skip
 
 
-def _specialise(model: Model, options: Options, request: Request) -> tuple[Engine, Sequence[str]]:
+def _specialise(model: Model, options: Options, request: Request, live: LiveEngines) -> tuple[Engine, Sequence[str]]:
     """The engine for a request: values are asked for as the import turns out to need them."""
     bound = replace(options, shapes=dict(request.shapes))
     values: dict[str, Array] = {}
@@ -53,7 +53,8 @@ def _specialise(model: Model, options: Options, request: Request) -> tuple[Engin
                 raise
             values.update((name, request.value(name)) for name in missing)
             continue
-        return load(to_bytes(compile_imported(imported, bound, decisions))), imported.deciding
+        content = compile_imported(imported, bound, decisions)
+        return live.engine(content, resolve_target(bound.target)), imported.deciding
 
 
 def _inputs(model: Model, shapes: Shapes) -> list[Declared]:

@@ -40,12 +40,16 @@ class EngineData:
     """
 
     def __init__(self, raw: memoryview, name: str) -> None:
-        self.name = name
         self.raw = raw
         self._ranges = _entries(raw, name)
-        self.manifest = _manifest(raw, self._ranges, name)
+        self.adopt(_manifest(raw, self._ranges, name), name)
         self._check_files()
-        m = self.manifest
+        self.weights_address, self.weights_bytes = self._weights()
+
+    def adopt(self, manifest: dict[str, Any], name: str) -> None:
+        """Take a manifest's parts; raises FailureError for what this runtime does not know."""
+        self.name = name
+        self.manifest = m = manifest
         self.target: dict[str, Any] = m["target"]
         self.inputs: list[dict[str, Any]] = m["inputs"]
         self.outputs: list[dict[str, Any]] = m["outputs"]
@@ -64,7 +68,6 @@ class EngineData:
                 continue
             numpy_dtype(buffer["dtype"])
             _check_expr(buffer["bytes"], name)
-        self.weights_address, self.weights_bytes = self._weights()
 
     def entry(self, name: str) -> memoryview:
         """The bytes of an entry of the archive; raises FailureError where there is none of that name."""

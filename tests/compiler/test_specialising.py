@@ -199,6 +199,31 @@ def test_what_shapes_cannot_mend_is_told_at_once() -> None:
         tcc.compile(model, "cpu")
 
 
+def test_specialisations_share_weights(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    weights = {
+        "k": rng.normal(size=(64, 8, 3, 3)).astype(np.float32),
+        "w": rng.normal(size=(64, 512)).astype(np.float32),
+    }
+    nodes = [
+        node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", ["c"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("MatMul", ["f", "w"], ["y"]),
+    ]
+    model = make(nodes, {"x": (F, ["n", 8, "h", "w_"])}, weights)
+    engine = engine_of(model)
+    alone = tcc.compile(model, "cpu", shapes={"x": (1, 8, 16, 16)})
+    for n, side in ((1, 16), (2, 16), (1, 20)):
+        engine(np.zeros((n, 8, side, side), np.float32))
+    assert len(engine.engines) == 3
+    assert alone.weight_bytes <= engine.weight_bytes < 1.7 * alone.weight_bytes
+    # A file of one of them is the file that a compilation for its shapes gives.
+    engine.prepare({"x": (1, 8, 16, 16)}).save(tmp_path / "a.tcc")
+    alone.save(tmp_path / "b.tcc")
+    assert (tmp_path / "a.tcc").read_bytes() == (tmp_path / "b.tcc").read_bytes()
+
+
 def test_two_threads_make_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     compile_imported = specialising.compile_imported

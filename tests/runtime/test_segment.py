@@ -79,17 +79,12 @@ def test_waves_meet_between_each_other() -> None:
     assert '@tcc_waves(ptr @"k", ptr %args' in text
 
 
-def test_text_names_the_nodes() -> None:
-    body = segment("s", op([5], [0]), op([0], [1]))
+def test_text_names_kernels_and_no_nodes() -> None:
+    body = segment("s", op([5], [0]), {**op([0], [1]), "loc": ["evil\n  unreachable\n"]})
     text = native_module(tables(*BUFFERS), [body], "x86_64-unknown-linux-gnu")
-    assert text.count("call void @tcc_barrier(ptr %team, i64 %workers)\n  ; launch k 'node_k'") == 1
-    assert text.count("; launch k 'node_k'") == 2
-
-
-def test_loc_cannot_break_the_text() -> None:
-    body = segment("s", {**op([5], [0]), "loc": ["evil\n  unreachable\n"]})
-    text = native_module(tables(*BUFFERS), [body], "x86_64-unknown-linux-gnu")
-    assert "\n  unreachable" not in text
+    assert text.count("call void @tcc_barrier(ptr %team, i64 %workers)\n  ; launch k\n") == 1
+    assert text.count("; launch k\n") == 2
+    assert "node_k" not in text and "unreachable" not in text
 
 
 def test_other_systems_are_refused() -> None:

@@ -262,9 +262,8 @@ class _Segment:
         return "\n".join([*head, *self.lines, "  ret void", "}", ""])
 
     def _comment(self, op: Op) -> None:
-        what = op.get("kernel", "")
-        where = ", ".join(repr(name) for name in op.get("loc", ()))
-        self.lines.append(f"  ; {op['op']} {what} {where}".rstrip())
+        # The manifest says which nodes it comes from: names of a model stand in no source.
+        self.lines.append(f"  ; {op['op']} {op.get('kernel', '')}".rstrip())
 
     def _new(self, text: str) -> str:
         self.names += 1

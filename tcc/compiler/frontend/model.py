@@ -17,6 +17,10 @@ from tcc.errors import InputError
 OLDEST_OPSET = 7
 NEWEST_OPSET = 28
 """Default-domain opsets that the frontend knows."""
+MOST_NESTED = 40
+"""Levels of graphs inside graphs; a file can hold about 33, as protobuf limits how deep messages nest."""
+MOST_BYTES = (1 << 31) - 1
+"""The size of a protobuf message."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ def opsets_of(imports: object) -> dict[str, int]:
     for o in imports:  # type: ignore[attr-defined]
         if not 0 < o.version < 1 << 31:
             raise InputError(f"the model imports opset {o.version} of {o.domain or 'ai.onnx'}; it is damaged")
-        out[domain_of(o.domain)] = int(o.version)
+        if out.setdefault(domain_of(o.domain), int(o.version)) != o.version:
+            both = f"{out[domain_of(o.domain)]} and {o.version}"
+            raise InputError(f"the model imports two opsets of {o.domain or 'ai.onnx'}, {both}; keep one")
     return out
 
 
@@ -73,6 +79,12 @@ def read_model(source: Source) -> Model:
         return _checked(Model(_parse(source, "the given bytes"), None, "model"))
     path = Path(source)
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise InputError(
+                f"{path} has {size} bytes, and a protobuf message holds up to 2 GiB; "
+                "save the model with its weights as external data"
+            )
         data = path.read_bytes()
     except OSError as e:
         raise InputError(f"{path} cannot be read: {e.strerror}") from None
@@ -110,21 +122,23 @@ def _check_texts(texts: Iterable[object], what: str) -> None:
             raise InputError(f"{what} has the name {text!r}, which is no UTF-8; it is no ONNX model, or a damaged one")
 
 
-def _check_nodes(nodes: Iterable[onnx.NodeProto], what: str) -> None:
+def _check_nodes(nodes: Iterable[onnx.NodeProto], what: str, depth: int = 0) -> None:
     for n in nodes:
         _check_texts([n.op_type, n.domain, n.overload, n.name, *n.input, *n.output], what)
         for a in n.attribute:
             _check_texts([a.name, a.ref_attr_name], what)
             for g in [a.g, *a.graphs] if a.HasField("g") or a.graphs else ():
-                _check_names(g, what)
+                _check_names(g, what, depth + 1)
 
 
-def _check_names(graph: onnx.GraphProto, what: str) -> None:
+def _check_names(graph: onnx.GraphProto, what: str, depth: int = 0) -> None:
+    if depth > MOST_NESTED:
+        raise InputError(f"{what} has graphs inside graphs more than {MOST_NESTED} deep")
     _check_texts([t.name for t in graph.initializer], what)
     _check_texts([s.values.name for s in graph.sparse_initializer], what)
     for info in (*graph.input, *graph.output):
         _check_texts([info.name, *(d.dim_param for d in info.type.tensor_type.shape.dim)], what)
-    _check_nodes(graph.node, what)
+    _check_nodes(graph.node, what, depth)
 
 
 def _checked(model: Model) -> Model:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
+import threading
+import weakref
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,9 @@ from tcc.errors import InputError
 from tcc.ir.types import STRING, DType, dtype_of
 
 Array = np.ndarray[Any, Any]
+
+_maps: weakref.WeakValueDictionary[tuple[int, int, int, int], mmap.mmap] = weakref.WeakValueDictionary()
+_maps_lock = threading.Lock()
 
 
 def element_type(code: int, what: str) -> DType:
@@ -95,14 +102,14 @@ def _external(tensor: TensorProto, folder: Path | None, what: str) -> memoryview
     location = info.get("location", "")
     if folder is None:
         raise InputError(f'{what} is in the file "{location}"; give tcc the path of the model, not its bytes')
-    path = _safe_path(folder, location, what)
+    parts = _parts(location, what)
     try:
         offset, length = int(info.get("offset", "0") or 0), int(info.get("length", "-1") or -1)
     except ValueError:
         raise InputError(f"{what} has an offset or length that is no number; the model is damaged") from None
     descriptor = -1
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        descriptor = _open_inside(folder, parts, location, what)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f'{what} is in "{location}", which is no regular file')
@@ -115,9 +122,7 @@ def _external(tensor: TensorProto, folder: Path | None, what: str) -> memoryview
             raise InputError(
                 f'{what} needs bytes {offset} to {offset + length} of "{location}", which has {status.st_size}'
             )
-        if length == 0:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))[offset : offset + length]
+        return memoryview(_mapped(descriptor, status))[offset : offset + length] if length else memoryview(b"")
     except OSError as e:
         raise InputError(
             f'{what} is in the file "{location}" beside the model, which cannot be read: {e.strerror}'
@@ -127,17 +132,52 @@ def _external(tensor: TensorProto, folder: Path | None, what: str) -> memoryview
             os.close(descriptor)
 
 
-def _safe_path(folder: Path, location: str, what: str) -> Path:
-    """The file that a location names, which must lie in the folder without `..`, links or absolute parts."""
+def _parts(location: str, what: str) -> list[str]:
+    """The names that lead from the model's folder to a file; InputError if they leave it."""
     parts = location.replace("\\", "/").split("/")
     if not location or location.startswith(("/", "\\")) or ":" in parts[0] or ".." in parts or "\0" in location:
         raise InputError(f'{what} is in "{location}", which is not inside the model\'s folder; move it there')
-    path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise InputError(f'{what} is in "{location}", which is a symbolic link; put the file itself there')
-    return path
+    return [p for p in parts if p not in ("", ".")]
+
+
+def _open_inside(folder: Path, parts: Sequence[str], location: str, what: str) -> int:
+    """A descriptor of a file below a folder, opened name by name from the folder's own descriptor and through no link,
+    so that nothing that is renamed or linked meanwhile leads elsewhere."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for i, name in enumerate(parts):
+            last = i == len(parts) - 1
+            kind = os.O_NONBLOCK if last else os.O_DIRECTORY
+            try:
+                following = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | kind, dir_fd=held)
+            except OSError as e:
+                if e.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(name, held):
+                    raise InputError(
+                        f'{what} is in "{location}", which is a symbolic link; put the file itself there'
+                    ) from None
+                raise
+            os.close(held)
+            held = following
+        return os.dup(held)
+    finally:
+        os.close(held)
+
+
+def _is_link(name: str, folder: int) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+def _mapped(descriptor: int, status: os.stat_result) -> mmap.mmap:
+    """A file in memory: one mapping for all the tensors in it, which lives as long as one of them does."""
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    with _maps_lock:
+        found = _maps.get(key)
+        if found is None:
+            found = _maps[key] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        return found
+
+
+_DENSE_BYTES = 1 << 34
 
 
 def sparse_to_array(sparse: onnx.SparseTensorProto, folder: Path | None) -> Array:
@@ -145,9 +185,18 @@ def sparse_to_array(sparse: onnx.SparseTensorProto, folder: Path | None) -> Arra
     what = f'the sparse tensor "{sparse.values.name}"'
     values, indices = to_array(sparse.values, folder, what), to_array(sparse.indices, folder, what)
     shape = tuple(sparse.dims)
+    if any(d < 0 for d in shape) or prod(shape) * values.dtype.itemsize > _DENSE_BYTES:
+        raise InputError(f"{what} has the shape {list(shape)}, which is damaged, or too large to be made dense")
     dense = np.zeros(shape, values.dtype)
+    if indices.dtype.kind not in "iu":
+        raise InputError(f"{what} has indices of the type {indices.dtype}, and integers are needed")
     if indices.ndim == 2 and indices.shape[1] == len(shape):
-        indices = np.ravel_multi_index(tuple(indices.T), shape, mode="raise") if indices.size else indices[:, 0]
+        try:
+            indices = (
+                np.ravel_multi_index(tuple(indices.T), shape) if indices.size else np.zeros(len(indices), np.int64)
+            )
+        except ValueError:
+            raise InputError(f"{what} has indices outside its shape {list(shape)}; the model is damaged") from None
     if indices.shape != values.shape or (indices.size and (indices.min() < 0 or indices.max() >= dense.size)):
         raise InputError(f"{what} has indices that do not fit its values or shape; the model is damaged")
     dense.reshape(-1)[indices] = values

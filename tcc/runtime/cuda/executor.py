@@ -27,6 +27,7 @@ from tcc.runtime.dtypes import numpy_dtype
 from tcc.runtime.executor import Context, Executor, LaunchTime, Value, check_result
 from tcc.runtime.expr import evaluate
 from tcc.runtime.program import Op, ProgramContext
+from tcc.runtime.weights import LiveData
 
 GRAPHS_PER_SEGMENT = 16
 """How many sets of symbol values a context keeps graphs for."""
@@ -52,9 +53,15 @@ class CudaExecutor(Executor):
             )
         with self.gpu.active():
             self._modules = Modules(self.gpu, data)
-            self.weights = self.copy_weights() if data.weights_bytes else 0
-        if self.weights:
-            weakref.finalize(self, _free, self.gpu, self.weights).atexit = False
+            block = data.block if isinstance(data, LiveData) else None
+            if not data.weights_bytes:
+                self.weights = 0
+            elif block is not None:
+                self._shared = block.on_device(self.gpu, _copy_in)
+                self.weights = self._shared.pointer
+            else:
+                self.weights = self.copy_weights()
+                weakref.finalize(self, _free, self.gpu, self.weights).atexit = False
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:
@@ -65,7 +72,7 @@ class CudaExecutor(Executor):
         """A copy of the weights in device memory that the caller releases."""
         nbytes = self.data.weights_bytes
         pointer = self.gpu.allocate(nbytes, "the engine's weights")
-        check(api().cuMemcpyHtoD(pointer, self.data.weights_address, nbytes), "copy the weights to the device")
+        _copy_in(pointer, self.data.weights_address, nbytes)
         return pointer
 
     def accept(self, value: object, name: str) -> Value:
@@ -99,6 +106,10 @@ class CudaExecutor(Executor):
             "l2": device.l2,
             "driver": device.driver,
         }
+
+
+def _copy_in(pointer: int, source: int, nbytes: int) -> None:
+    check(api().cuMemcpyHtoD(pointer, source, nbytes), "copy the weights to the device")
 
 
 class CudaContext(ProgramContext):
