@@ -117,7 +117,25 @@ def test_scores_are_given(state: str, given: int) -> None:
 
 
 def test_positions_of_its_own() -> None:
+    """A first prompt goes on from the first position of all."""
     run(operands(1, 6, [7, 4], rotary=D, places=np.array([[5], [2]])), do_rotary=1)
+    run(operands(3, 6, [9], rotary=D, places=np.array([[5, 2, 7]])), do_rotary=1)
+    run(operands(4, None, [4, 4], rotary=D, places=rng(1).integers(1, 20, (2, 4))), do_rotary=1)
+
+
+@pytest.mark.parametrize("held", [None, 9])
+def test_a_padded_prompt(held: int | None) -> None:
+    """Rows that end early are padded on the right; what the queries of the padding get is no one's business."""
+    given = operands(5, held, [5, 3], 5, rotary=D)
+    model, feed = single(
+        "GroupQueryAttention", given, [F32] * 3, ("total", "cos", "sin"), num_heads=H, kv_num_heads=G, do_rotary=1
+    )  # fmt: skip
+    mine, right = compiled(model, feed), peer(model, feed)
+    for made in (mine, right):
+        made["y0"][1, 3:] = 0
+        for name in ("y1", "y2"):
+            made[name][1, :, 3:] = 0
+    close(mine, right)
 
 
 def test_normed_heads() -> None:
@@ -162,6 +180,13 @@ def test_what_is_not_imported() -> None:
     refused("local_window_size is 2, and causal is 0", prompt, causal=0, local_window_size=2)
     refused("its do_rotary is 1, and its cos_cache or sin_cache is missing", prompt, do_rotary=1)
     refused("its total_sequence_length is 7 with 5 new positions, and it has no past", operands(5, None, [5, 7]))
+
+
+def test_the_total_may_be_an_input() -> None:
+    """It decides the length of the present buffer; the engine is specialised for its value."""
+    given = operands(1, 6, [7, 4])
+    run_with_total_as_input = single("GroupQueryAttention", given, [F32] * 3, num_heads=H, kv_num_heads=G)
+    close(compiled(*run_with_total_as_input), peer(*run_with_total_as_input))
 
 
 def test_a_total_that_is_not_known_is_named() -> None:

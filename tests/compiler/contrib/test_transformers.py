@@ -89,6 +89,17 @@ def test_free_dims_are_bound_by_name() -> None:
     close(dict(engine(given)), peer(model, given))
 
 
+def test_free_dims_may_stay_free() -> None:
+    """One engine for a prompt and its steps: it specialises itself for the lengths that a call brings."""
+    engine = tcc.compile(decoder("group", "batch", "new", "past", "total"), target="cpu")
+    right, past = empty(1, GROUPS), 0
+    for seed, new in enumerate((4, 1)):
+        given = {"input_ids": ids(seed, 1, new), "attention_mask": np.ones((1, past + new), np.int64), **right}
+        wanted = peer(decoder("group", 1, new, past, past + new), given)
+        close(dict(engine(given)), wanted)
+        right, past = caches(wanted), past + new
+
+
 @pytest.mark.parametrize("attention", ["group", "multi"])
 def test_a_layer_has_one_attention(attention: str) -> None:
     module = load_onnx(decoder(attention, 1, 1, 4, 5)).module

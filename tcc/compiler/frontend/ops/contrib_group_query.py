@@ -214,6 +214,10 @@ def _rotated(n: Node, q: Value, k: Value, cache: _Cache) -> tuple[Value, Value]:
         if n.shape(given) != (cache.batch, cache.new):
             raise InputError(f"its position_ids are {n.type(given)}, and [{cache.batch}, {cache.new}] is needed")
         places = given
+        if cache.start is None:
+            # A first prompt goes on from the first of them, in every row.
+            first = n.reshape(cut(n, cut(n, given, 0, 0, 1), 1, 0, 1), (1, 1))
+            places = n.op(graph.Add, positions(n, cache.new), n.cast(first, I64))
     else:
         rows = cache.rows()
         places = n.reshape(rows, (n.type(rows).size // cache.new, cache.new))
