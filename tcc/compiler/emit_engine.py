@@ -17,7 +17,7 @@ from tcc.compiler.targets import engine_target, llvm_target
 from tcc.ir.core import Block, Value
 from tcc.ir.declare import IRError
 from tcc.ir.expr import Dim, Expr, Sym, add, maximum, mul, to_json, to_text
-from tcc.ir.kernel import BindOp, Func, Host, HostCall, If, LaunchOp, Loop, Return
+from tcc.ir.kernel import BindOp, Constant, Func, Host, HostCall, If, LaunchOp, Loop, Pack, Return
 from tcc.ir.kernel.problem import kernel_key, kernels_of, problem_key
 from tcc.ir.module import ModuleOp
 from tcc.ir.resources import Array
@@ -182,7 +182,7 @@ class _Engine:
                     self._places[r] = place
                 if isinstance(op, Loop):
                     self._places[op.iteration] = op.attrs["plan.iteration"]
-                    self._places.update(zip(op.variables, op.attrs["plan.place"], strict=False))
+                    self._places.update(zip(op.variables, op.attrs.get("plan.place", ()), strict=False))
         return self._places
 
     def add(self, key: tuple[Any, ...], row: Json) -> int:
@@ -219,6 +219,8 @@ class _Engine:
             position = int(place[0].removeprefix("output"))
             base = self.known["output", position]
             offset += place[1]
+        elif isinstance(root.defining_op, Constant | Pack):
+            base = self.buffer(root)
         else:
             position = self.host.body.block.args.index(root)  # type: ignore[arg-type]
             base = self.known["input", position]

@@ -223,10 +223,15 @@ def as_element(t: Type) -> Type:
 
 
 def joined_element(a: Type, b: Type) -> Type | None:
-    """The item type of a sequence that holds values of both types; None if ONNX has no such sequence."""
+    """The type that takes values of both types as items of a sequence; None if there is none. An optional takes what it
+    may hold."""
     a, b = as_element(a), as_element(b)
     if a == b:
         return a
+    if isinstance(a, OptionalType) != isinstance(b, OptionalType):
+        first, second = (t.element if isinstance(t, OptionalType) else t for t in (a, b))
+        inner = joined_element(first, second)
+        return None if inner is None else OptionalType(inner)
     if isinstance(a, SequenceType | OptionalType) and type(a) is type(b):
         inner = joined_element(a.element, b.element)  # type: ignore[attr-defined]
         return None if inner is None else type(a)(inner)

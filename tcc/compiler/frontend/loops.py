@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tcc.compiler.frontend.node import Node
-from tcc.compiler.frontend.sequence import hosted
+from tcc.compiler.frontend.sequence import StaticOptional, hosted
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.expr import Dim, Sym, symbols
-from tcc.ir.types import BOOL, I64, TensorType, Type, free_symbols, joined_element
+from tcc.ir.types import BOOL, I64, OptionalType, TensorType, Type, free_symbols, joined_element
 
 Step = Callable[[Value, Value, Sequence[Value]], list[Value]]
 """(iteration, condition, carried) → (condition, carried…, scanned…), at the builder's place."""
@@ -110,6 +110,11 @@ def _region(
         with n.builder.into(block):
             values = [hosted(n.importer, v) for v in step(block.args[0], block.args[1], block.args[2:])]
         if not variables.widen([v.type for v in values[1 : 1 + len(carried)]]):
+            carried = [_optional(n, v, t) for v, t in zip(carried, variables.types, strict=True)]
+            with n.builder.into(block):
+                values[1 : 1 + len(carried)] = [
+                    _optional(n, v, t) for v, t in zip(values[1:], variables.types, strict=False)
+                ]
             block.append(graph.Yield(values))
             begins, goes_on = n.known(condition), n.known(values[0])
             surely = (condition is None or (begins is not None and bool(begins.all()))) and (
@@ -131,6 +136,13 @@ def _region(
 
 
 _ATTEMPTS = 8
+
+
+def _optional(n: Node, v: Value, t: Type) -> Value:
+    """A value as one of the type of a variable: where that is an optional, as an optional."""
+    if isinstance(t, OptionalType) and not isinstance(v.type, OptionalType):
+        return hosted(n.importer, StaticOptional(v))
+    return v
 
 
 class _Variables:

@@ -65,7 +65,7 @@ def _packed(
 
 
 def constant_array(v: Value, module: ModuleOp) -> Array | None:
-    """The content of a value that is a constant, a view of one, or a packing of one; else None."""
+    """The content of a value that is a constant, a view of one with known extents, or a packing of one; else None."""
     op = v.defining_op
     if isinstance(op, Constant):
         return module.resources.get(op.value)
@@ -75,6 +75,8 @@ def constant_array(v: Value, module: ModuleOp) -> Array | None:
             return None
         t = op.y.type
         assert isinstance(t, TensorType) and t.strides is None and isinstance(op.offset, int)
+        if not t.is_static:
+            return None
         shape = t.static_shape
         flat = base.reshape(-1)
         return flat[op.offset : op.offset + int(np.prod(shape, dtype=np.int64))].reshape(shape)

@@ -240,7 +240,7 @@ class _Lowering:
 
 def _check_types(op: GraphOp) -> None:
     """InputError for strings, sequences and optionals in what is no call on the host."""
-    if isinstance(op, Constant | If):
+    if isinstance(op, Constant | If | Loop):
         return
     where = f'{op.name} at "{", ".join(op.loc)}"'
     for v in (*op.results, *op.operands):

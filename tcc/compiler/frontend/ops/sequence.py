@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import onnx
+
+from tcc.compiler.frontend.loops import drop, repeat
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.ops.movement import slice_op
 from tcc.compiler.frontend.registry import onnx_op
@@ -20,9 +24,9 @@ from tcc.compiler.frontend.sequence import (
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
-from tcc.ir.core import Value
+from tcc.ir.core import Block, Value
 from tcc.ir.expr import Dim
-from tcc.ir.types import ANY_EXTENT, F32, I64, ScalarType, SequenceType, TensorType, Type
+from tcc.ir.types import ANY_EXTENT, F32, I64, ScalarType, SequenceType, TensorType, Type, as_element
 
 
 def _position(n: Node, index: int, length: int, what: str = "position") -> int:
@@ -172,3 +176,46 @@ def split_to_sequence(n: Node) -> Value:
     if isinstance(total, int) and isinstance(extent, int) and total != extent:
         raise InputError(f"its split {[str(s) for s in sizes]} does not cover {extent}")
     return StaticSequence(pieces, graph.dense(piece_shape, n.dtype(x)))
+
+
+@onnx_op("SequenceMap")
+def sequence_map(n: Node) -> list[Value]:
+    """The body on every item: item by item where their number is known, else a loop on the host over compiled parts."""
+    body: onnx.GraphProto = n.attr("body")
+    names = [x.name for x in body.input]
+    if len(names) != len(n.values):
+        raise InputError(f"its body takes {len(names)} values and {len(n.values)} are given")
+    walked = [isinstance(v.type, SequenceType) for v in n.inputs]
+    lists = [items_of(v) for v, each in zip(n.inputs, walked, strict=True) if each]
+    if not walked[0]:
+        raise InputError(f"its first input is {n.input(0).type}, and a sequence is needed")
+    if all(items is not None for items in lists):
+        lengths = {len(items) for items in lists if items is not None}
+        if len(lengths) != 1:
+            raise InputError(f"its sequences have the lengths {', '.join(map(str, sorted(lengths)))}")
+        rows: list[list[Value]] = []
+        for i in range(lengths.pop()):
+            column = iter(lists)
+            arguments = [(next(column) or ())[i] if each else v for v, each in zip(n.inputs, walked, strict=True)]
+            rows.append(n.importer.subgraph(body, dict(zip(names, arguments, strict=True))))
+        return [StaticSequence([row[k] for row in rows]) for k in range(len(body.output))]
+    given = [hosted(n.importer, v) for v in n.inputs]
+
+    def mapped(i: Value) -> list[Value]:
+        arguments = [
+            _on_host(n, "sequence_at", fresh_item(n, _element(v)), v, i) if each else v
+            for v, each in zip(given, walked, strict=True)
+        ]
+        return n.importer.subgraph(body, dict(zip(names, arguments, strict=True)))
+
+    probe = Block()
+    with n.builder.into(probe):
+        types = [SequenceType(as_element(v.type)) for v in mapped(n.constant(0, I64))]
+    drop(probe)
+
+    def step(i: Value, going: Value, carried: Sequence[Value]) -> list[Value]:
+        return [going, *(_on_host(n, "sequence_insert", c.type, c, v) for c, v in zip(carried, mapped(i), strict=True))]
+
+    length = _on_host(n, "sequence_length", graph.dense((), I64), given[0])
+    empty = [_on_host(n, "sequence_empty", t) for t in types]
+    return repeat(n, length, None, empty, step, len(body.node))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from tcc.ir.core import Op, Value
 from tcc.ir.graph import Constant, Host, If
 from tcc.ir.graph.base import GraphOp
+from tcc.ir.graph.symbols import is_needed
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, Type
 from tcc.passes.graph.canonicalize.table import PATTERNS, canonical
@@ -52,8 +53,10 @@ def refine(op: Op, rewriter: Rewriter) -> bool:
 
 
 def unused(op: Op, rewriter: Rewriter) -> bool:
-    """Ops without uses go at once, so that they are no users of what they read."""
+    """Ops without uses go at once, so that they are no users of what they read; but not what gives symbols."""
     if not isinstance(op, GraphOp) or not op.pure or op.terminator or any(r.use_count for r in op.results):
+        return False
+    if is_needed(op):
         return False
     rewriter.erase(op)
     return True

@@ -24,6 +24,7 @@ def _ends(op: Slice) -> tuple[Dim, ...]:
 
 
 _CALLS: dict[str, Callable[[Any], Call]] = {
+    "graph.cast": lambda op: ("cast", {"to": op.to}),
     "graph.equal": lambda op: ("equal", {}),
     "graph.where": lambda op: ("where", {}),
     "graph.transpose": lambda op: ("transpose", {"perm": op.perm}),
