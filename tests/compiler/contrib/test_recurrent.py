@@ -83,11 +83,16 @@ def test_forms(form: str) -> None:
     run(layer(**operands), **attributes)
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_sequences_of_unequal_length(direction: str) -> None:
+    run(layer(count=2 if direction == "bidirectional" else 1, lengths=True, states=True), direction=direction)
+
+
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_many_steps_are_a_loop(direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contrib_recurrent, "LAID_OUT", 4)
     count = 2 if direction == "bidirectional" else 1
-    given = layer(count=count, states=True)
+    given = layer(count=count, states=True, lengths=direction == "bidirectional")
     model, _ = single("DynamicQuantizeLSTM", given, [F32, F32, F32], HELD, hidden_size=HIDDEN, direction=direction)
     ops = [op.name for op in graph.main_function(load_onnx(model).module).block.ops]
     assert ops.count("graph.loop") == count

@@ -21,6 +21,7 @@ from tcc.compiler.frontend.contrib import (
     cut,
     known_dim,
     need_rank,
+    positions,
     row,
     takes,
 )
@@ -162,10 +163,10 @@ def dynamic_quantize_lstm(n: Node) -> Sequence[Value | None]:
         )  # fmt: skip
         start = tuple(_initial(n, i, d, batch, hidden) for i in (5, 6))
         backward = direction == "reverse" or d == 1
-        run = _laid_out if steps * count <= LAID_OUT else _looped
-        y, *last = run(cell, n.reshape(products, (steps, batch, size)), start, lengths, backward)
+        looped = steps * count > LAID_OUT
+        y, h, c = _run(cell, n.reshape(products, (steps, batch, size)), start, lengths, backward, looped)
         rows.append(n.reshape(y, (steps, 1, batch, hidden)))
-        finals.append((last[0], last[1]))
+        finals.append((h, c))
     y = rows[0] if count == 1 else n.op(graph.Concat, rows, axis=1)
     return [y, *(stack(n, [f[i] for f in finals]) for i in range(2))]
 
@@ -186,49 +187,66 @@ def _initial(n: Node, index: int, d: int, batch: Dim, hidden: int) -> Value:
     return n.op(graph.Expand, n.constant(0.0, F32), shape=(batch, hidden)) if value is None else value
 
 
-def _held(cell: _Cell, x: Value, state: Sequence[Value], lengths: Value | None, t: Value) -> tuple[Value, Value, Value]:
-    """(y, h, c) of a step; beyond a sequence's length y is 0 and the states stay."""
+def _reversed(n: Node, x: Value, lengths: Value | None) -> Value:
+    """x [t, b, …] with the steps of each sequence in reverse; those beyond its length stay where they are."""
+    steps, batch, width = n.shape(x)
+    steps = known_dim(steps, "the number of its steps")
+    if lengths is None:
+        return n.op(graph.Slice, x, starts=(steps - 1, 0, 0), sizes=(steps, batch, width), steps=(-1, 1, 1))
+    t = n.reshape(positions(n, steps), (steps, 1))
+    ends = n.cast(lengths, I64)
+    mirrored = n.op(graph.Sub, n.op(graph.Sub, ends, n.constant(1, I64)), t)
+    place = n.op(graph.Where, n.op(graph.Less, t, ends), mirrored, t)
+    at = n.op(graph.Expand, n.reshape(place, (steps, batch, 1)), shape=(steps, batch, width))
+    return n.op(graph.GatherElements, x, at, axis=0)
+
+
+def _run(
+    cell: _Cell, x: Value, start: Sequence[Value], lengths: Value | None, backward: bool, looped: bool
+) -> tuple[Value, Value, Value]:
+    """(y [t, b, h], the last state, the last cell state) of a direction; y is 0 beyond a sequence's length."""
+    n = cell.n
+    if backward:
+        x = _reversed(n, x, lengths)
+    # What a step multiplies is its row of y, so 0 in a sequence that has ended; the last state is kept beside it.
+    state = [start[0], start[1]] if lengths is None else [start[0], start[1], start[0]]
+    y, *state = (_looped if looped else _laid_out)(cell, x, state, lengths)
+    return _reversed(n, y, lengths) if backward else y, state[-1] if lengths is not None else state[0], state[1]
+
+
+def _held(cell: _Cell, x: Value, state: Sequence[Value], lengths: Value | None, t: Value) -> list[Value]:
+    """The states after step t: h, c and, where sequences have lengths, the h of each one's last step so far."""
     n = cell.n
     h, c = cell.step(x, state[0], state[1])
     if lengths is None:
-        return h, h, c
+        return [h, c]
     alive = n.op(graph.Less, t, n.reshape(n.cast(lengths, I64), (*n.shape(lengths), 1)))
-    return (
+    return [
         n.op(graph.Where, alive, h, n.like(0.0, h)),
-        n.op(graph.Where, alive, h, state[0]),
         n.op(graph.Where, alive, c, state[1]),
-    )
+        n.op(graph.Where, alive, h, state[2]),
+    ]
 
 
-def _laid_out(
-    cell: _Cell, x: Value, state: Sequence[Value], lengths: Value | None, backward: bool
-) -> tuple[Value, Value, Value]:
+def _laid_out(cell: _Cell, x: Value, state: Sequence[Value], lengths: Value | None) -> list[Value]:
     n = cell.n
-    steps = known_dim(n.shape(x)[0], "the number of its steps")
     out: list[Value] = []
-    for t in range(steps)[:: -1 if backward else 1]:
-        y, *state = _held(cell, row(n, x, 0, t), state, lengths, n.constant(t, I64))
-        out.append(y)
-    return stack(n, out[::-1] if backward else out), state[0], state[1]
+    for t in range(known_dim(n.shape(x)[0], "the number of its steps")):
+        state = _held(cell, row(n, x, 0, t), state, lengths, n.constant(t, I64))
+        out.append(state[0])
+    return [stack(n, out), *state]
 
 
-def _looped(
-    cell: _Cell, x: Value, state: Sequence[Value], lengths: Value | None, backward: bool
-) -> tuple[Value, Value, Value]:
+def _looped(cell: _Cell, x: Value, state: Sequence[Value], lengths: Value | None) -> list[Value]:
     n = cell.n
     steps, batch, _ = n.shape(x)
-    steps = known_dim(steps, "the number of its steps")
     block = Block([graph.dense((), I64), graph.dense((), BOOL), *(v.type for v in state)])
     with n.builder.into(block):
-        number, going, *inside = block.args
-        t = n.op(graph.Sub, n.constant(steps - 1, I64), number) if backward else number
-        y, h, c = _held(cell, n.op(graph.Gather, x, t, axis=0), inside, lengths, t)
-    block.append(graph.Yield([going, h, c, y]))
-    trip = n.constant(steps, I64)
+        t, going, *inside = block.args
+        after = _held(cell, n.op(graph.Gather, x, t, axis=0), inside, lengths, t)
+    block.append(graph.Yield([going, *after, after[0]]))
+    trip = n.constant(known_dim(steps, "the number of its steps"), I64)
     op = graph.Loop(trip, None, list(state), regions=[Region(block)], loc=n.builder.loc)
-    h, c, rows = n.builder.block.append(op).results
+    *last, rows = n.builder.block.append(op).results
     # The loop runs all its steps, as it has no condition: their number is known.
-    rows = n.op(graph.Reshape, rows, shape=(steps, batch, cell.hidden))
-    if backward:
-        rows = n.op(graph.Slice, rows, starts=(steps - 1, 0, 0), sizes=n.shape(rows), steps=(-1, 1, 1))
-    return rows, h, c
+    return [n.op(graph.Reshape, rows, shape=(steps, batch, cell.hidden)), *last]
