@@ -17,7 +17,7 @@ from tcc.ir.core import Block, Op, Value
 from tcc.ir.expr import Dim, Sym, to_json
 from tcc.ir.kernel import If, Loop
 from tcc.ir.types import TensorType, on_host
-from tcc.passes.kernel.storage import Storage, is_planned, is_static, maker
+from tcc.passes.kernel.storage import Storage, maker
 from tcc.passes.lower.control import crossings
 
 Json = dict[str, Any]
@@ -33,6 +33,7 @@ class Emits(Protocol):
     bound: set[str]
 
     def buffer(self, v: Value) -> int: ...
+    def places(self) -> dict[Value, tuple[str, int]]: ...
     def block(self, block: Block, emitted: Mapping[str, Emitted]) -> list[Json]: ...
     def segment(self, body: list[Json]) -> Json: ...
 
@@ -44,7 +45,7 @@ def branch(to: Emits, op: If, emitted: Mapping[str, Emitted]) -> Json:
         pairs = list(zip(region.block.terminator.operands, op.results, strict=True))
         side = to.block(region.block, emitted)
         lets = _lets(_changes(pairs))
-        allocs = [{"op": "alloc", "buffer": to.buffer(r)} for _, r in pairs if _in_pool(r)]
+        allocs = [{"op": "alloc", "buffer": to.buffer(r)} for _, r in pairs if _in_pool(to, r)]
         sides.append(_ending(to, [*side, *lets, *allocs], _copies(to, pairs, op)) + _assigns(to, pairs))
         to.bound.update(d["symbol"] for d in lets)
     to.report.append(
@@ -62,7 +63,7 @@ def entering(to: Emits, op: Loop) -> tuple[list[Json], list[Json], list[Json]]:
     empty = dict.fromkeys(_changes(_scanned(op), 1), 0)
     lets = _lets({**empty, **changes})
     to.bound.update(d["symbol"] for d in lets)
-    to.pending.update({to.buffer(var): None for var in op.variables if _in_pool(var)})
+    to.pending.update({to.buffer(var): None for var in op.variables if _in_pool(to, var)})
     return lets, _copies(to, pairs, op), _assigns(to, pairs)
 
 
@@ -79,8 +80,8 @@ def loop(to: Emits, op: Loop, emitted: Mapping[str, Emitted]) -> list[Json]:
     to.bound |= counts
     body = to.block(op.body.block, emitted) + _lets(_changes(_scanned(op), 1))
     to.report.append({"kind": "crossing", "message": crossings(op), "loc": list(op.loc)})
-    kept = [p for p in pairs if is_static(p[1])]
-    moved = [p for p in pairs if not is_static(p[1])]
+    moved = [p for p in pairs if on_host(p[1].type) or _in_pool(to, p[1])]
+    kept = [p for p in pairs if p not in moved]
     row: Json = {
         "op": "loop", "trip": None if op.trip is None else {"buffer": to.buffer(op.trip)}, "trip_expr": op.trips,
         "cond": to.buffer(op.variables[op.test]) if op.test >= 0 else None,
@@ -150,8 +151,8 @@ def _assigns(to: Emits, pairs: Pairs) -> list[Json]:
     return [{"op": "assign", "src": to.buffer(v), "dst": to.buffer(r)} for v, r in pairs if on_host(r.type)]
 
 
-def _in_pool(v: Value) -> bool:
-    return not is_static(v) and not on_host(v.type)
+def _in_pool(to: Emits, v: Value) -> bool:
+    return to.places().get(to.storage[v].root, ("", 0))[0].startswith("pool")
 
 
 def _in_order(to: Emits, pairs: list[tuple[Value, Value]]) -> list[tuple[Value, Value]]:
@@ -170,7 +171,7 @@ def _swaps(to: Emits, v: Value, op: Loop) -> bool:
     it is needed for nothing else."""
     where = to.storage[v]
     others = [x for x in op.body.block.terminator.operands if to.storage[x].root is where.root]
-    made = not on_host(v.type) and is_planned(where.root) and maker(where.root).parent is op.body.block
+    made = not on_host(v.type) and _in_pool(to, v) and maker(where.root).parent is op.body.block
     return made and where.offset == 0 and len(others) == 1 and _tensor(v).shape == _tensor(where.root).shape
 
 

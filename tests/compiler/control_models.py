@@ -498,3 +498,25 @@ def collecting_written_out() -> Built:
 @built
 def collecting_in_a_loop() -> Built:
     return collecting(None), [{"x": COLLECTED, "n": np.array(k)} for k in (7, 0, 1)]
+
+
+@built
+def scan_of_chosen_rows() -> Built:
+    """A Scan, backwards, over as many rows as data choose."""
+    inside = body(
+        [n("Mul", ["s", "half"], ["s1"]), n("Add", ["s1", "row"], ["sn"]), n("Tanh", ["sn"], ["out"])],
+        [value("s", (3,)), value("row", (3,))], [value("sn", (3,)), value("out", (3,))],
+    )  # fmt: skip
+    made = model(
+        [
+            n("NonZero", ["mask"], ["where"]), n("Squeeze", ["where", "axis0"], ["at"]),
+            n("Gather", ["x", "at"], ["rows"]),
+            n("Scan", ["s0", "rows"], ["last", "all"], "scan", body=inside, num_scan_inputs=1,
+              scan_input_directions=[1], scan_output_directions=[1], scan_output_axes=[1]),
+            n("Neg", ["all"], ["y"], "after"),
+        ],
+        [value("x", (7, 3)), value("mask", (7,), BOOL), value("s0", (3,))], [value("last", (3,)), value("y", (3, "k"))],
+        {"half": np.float32(0.5), "axis0": np.array([0])},
+    )  # fmt: skip
+    masks = ([1, 0, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 0, 0])
+    return made, [{"x": normal(0, 7, 3), "s0": normal(1, 3), "mask": np.array(m, bool)} for m in masks]

@@ -64,6 +64,17 @@ def test_nothing_is_read_that_was_not_written(name: str, monkeypatch: pytest.Mon
     check(tcc.compile(model, target="cpu", opt_level=1), model, feeds)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_variables_and_their_next_values_change_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tcc.passes.kernel.plan_memory.LARGE", 1)
+    model, feeds = MODELS[name]()
+    engine = tcc.compile(model, target="cpu", opt_level=1)
+    check(engine, model, feeds)
+    if name in ("counted", "refined", "long_scan", "lstm_in_loop"):
+        (loop,) = [op for op in engine.data.schedule if op["op"] == "loop"]
+        assert any(pair["swap"] for pair in loop["carried"])
+
+
 @pytest.mark.parametrize("name", ["counted", "refined", "long_scan"])
 def test_sixteen_bits_stay_inside_of_regions(name: str) -> None:
     model, feeds = MODELS[name]()

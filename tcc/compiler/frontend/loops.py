@@ -26,13 +26,20 @@ MOST_TRIPS = 128
 
 
 def repeat(
-    n: Node, trip: Value | None, condition: Value | None, carried: list[Value], step: Step, size: int
+    n: Node,
+    trip: Value | None,
+    condition: Value | None,
+    carried: list[Value],
+    step: Step,
+    size: int,
+    count: Dim | None = None,
 ) -> list[Value]:
     """The carried values after the last iteration, then the scanned values of all iterations along a new first dim.
 
     A loop that makes no trip gives what it got, and empty stacks. One of few nodes (`size` a trip) of which all is
     known is written out; else the body becomes a region, and where that would change the extents of carried values,
-    still written out if it is not too long. Carried extents that data decide become symbols.
+    still written out if it is not too long. Carried extents that data decide become symbols. `count`: the trips that it
+    surely makes.
     """
     known = n.known(trip)
     trips = None if known is None else max(0, int(known.reshape(-1)[0]))
@@ -44,7 +51,7 @@ def repeat(
         if written is not None:
             return written
     mark = n.builder.block.last
-    out, changes = _region(n, trip, trips, condition, carried, step)
+    out, changes = _region(n, trip, trips if count is None else count, condition, carried, step)
     if changes and trips is not None and trips <= MOST_TRIPS and trips * size <= MOST_NODES:
         last = n.builder.block.last
         written = _written_out(n, trips, condition, carried, step)
@@ -98,7 +105,7 @@ def _erase(block: Block, mark: Op | None, last: Op | None) -> None:
 
 
 def _region(
-    n: Node, trip: Value | None, trips: int | None, condition: Value | None, carried: list[Value], step: Step
+    n: Node, trip: Value | None, trips: Dim | None, condition: Value | None, carried: list[Value], step: Step
 ) -> tuple[list[Value], bool]:
     """The results of a `graph.loop`, and whether its body changes the extents of what it carries."""
     carried = [hosted(n.importer, v) for v in carried]

@@ -15,6 +15,8 @@ from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.kernel.storage import Storage, is_planned, is_static, maker, resolve, size_of
 
 ALIGN = 256
+LARGE, LARGE_ON_CUDA = 1 << 18, 1 << 24
+"""Bytes of a loop's variable from which on it is not copied; on a GPU graphs must be told where it is."""
 
 
 @dataclass
@@ -31,7 +33,7 @@ class PlanMemory(Pass):
     """Assigns arena offsets, largest tensor first, each at the lowest place free over its life (Pisarchyk & Lee, 2020,
     greedy by size). Model outputs get the caller's memory. What has an extent that data decide is in the pool: a slot
     of its size, allocated before it is written and used again by the next of that size in its block once it is dead.
-    Workspaces live for their launch.
+    So are large variables of loops and their next values, which change places. Workspaces live for their launch.
 
     before: `%1 = kernel.launch(%0) {callee = "k0"}`; after: the same with `plan.place = [["arena", 4096]]`, and
     `arena` (bytes) and `lower_bound` (most bytes alive at once) on the host function.
@@ -42,7 +44,8 @@ class PlanMemory(Pass):
     def run(self, module: ModuleOp, rewriter: Rewriter, context: PassContext) -> None:
         for op in list(module.ops):
             if isinstance(op, Host):
-                arena, bound = _plan(op, rewriter)
+                cuda = context.target is not None and context.target.is_cuda
+                arena, bound = _plan(op, rewriter, LARGE_ON_CUDA if cuda else LARGE)
                 rewriter.set_attr(op, "arena", arena)
                 rewriter.set_attr(op, "lower_bound", bound)
                 rewriter.decisions.add(
@@ -50,14 +53,15 @@ class PlanMemory(Pass):
                 )
 
 
-def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
+def _plan(host: Host, rewriter: Rewriter, large: int) -> tuple[int, int]:
     storage = resolve(host)
     order = {op: i for i, op in enumerate(host.walk())}
-    outputs = _outputs(host, storage)
+    pooled = _alternating(host, storage, large)
+    outputs = {root: i for root, i in _outputs(host, storage).items() if root not in pooled}
     buffers: dict[Value, _Buffer] = {}
     for v, where in storage.items():
         root = where.root
-        if not is_planned(root) or root in outputs or not is_static(root):
+        if not is_planned(root) or root in outputs or root in pooled or not is_static(root):
             continue
         touched = [*_life(v, order), *(_last(user, v, order) for user in v.users)]
         known = buffers.get(root)
@@ -65,7 +69,7 @@ def _plan(host: Host, rewriter: Rewriter) -> tuple[int, int]:
             buffers[root] = _Buffer(size_of(root), min(touched), max(touched))
         else:
             known.first, known.last = min(known.first, *touched), max(known.last, *touched)
-    slots = _pool_slots(host, storage, order)
+    slots = _pool_slots(storage, order, pooled)
     scratch: dict[tuple[Op, int], _Buffer] = {}
     for op in order:
         if isinstance(op, LaunchOp) and op.workspace:
@@ -112,13 +116,13 @@ def _end(op: Op, order: dict[Op, int]) -> int:
     return last
 
 
-def _pool_slots(host: Host, storage: dict[Value, Storage], order: dict[Op, int]) -> dict[Value, int]:
-    """A slot of the pool for every root whose size data decide. Slots are shared by roots of one size that kernels
-    write in one block, one after the other."""
+def _pool_slots(storage: dict[Value, Storage], order: dict[Op, int], pooled: set[Value]) -> dict[Value, int]:
+    """A slot of the pool for every root whose size data decide, and for those of `pooled`. Slots are shared by roots
+    of one size that kernels write in one block, one after the other."""
     lives: dict[Value, int] = {}
     for v, where in storage.items():
         root = where.root
-        if is_planned(root) and not is_static(root):
+        if is_planned(root) and (root in pooled or not is_static(root)):
             lives[root] = max([lives.get(root, 0), *(order[_within(user, root)] for user in v.users)])
     slots: dict[Value, int] = {}
     free: list[tuple[tuple[object, ...], int, int]] = []
@@ -152,11 +156,35 @@ def _place(
 ) -> tuple[str, int]:
     if on_host(where.root.type):
         return ("host", 0)
-    if not is_static(where.root):
+    if where.root in slots:
         return (f"pool{slots[where.root]}", where.offset)
     if where.root in outputs:
         return (f"output{outputs[where.root]}", where.offset)
     return ("arena", buffers[where.root].offset + where.offset)
+
+
+def _alternating(host: Host, storage: dict[Value, Storage], large: int) -> set[Value]:
+    """Large variables of loops, and their next values where the body makes them anew: both lie in the pool, where they
+    change places after an iteration, which a copy of them would slow down."""
+    found: set[Value] = set()
+    for op in host.walk():
+        if not isinstance(op, Loop):
+            continue
+        given = [storage[v].root for v in op.body.block.terminator.operands]
+        for v, var in zip(op.following, op.variables, strict=True):
+            where = storage[v]
+            if on_host(v.type) or not is_static(v) or size_of(v) < large or not is_planned(where.root):
+                continue
+            made = maker(where.root)
+            anew = isinstance(made, LaunchOp | Assemble) and made.parent is op.body.block
+            if (
+                anew
+                and storage[v].offset == 0
+                and given.count(where.root) == 1
+                and where.root.type == v.type == var.type
+            ):
+                found |= {var, where.root}
+    return found
 
 
 def _outputs(host: Host, storage: dict[Value, Storage]) -> dict[Value, int]:

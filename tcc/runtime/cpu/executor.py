@@ -23,6 +23,7 @@ from tcc.runtime.executor import Executor, LaunchTime, Value, check_result
 from tcc.runtime.expr import evaluate, symbols_of
 from tcc.runtime.program import Op, ProgramContext
 
+_SPARE_BLOCKS, _SPARE_BYTES = 32, 1 << 28
 _SMALL_COPY, _SMALL_LAUNCH = 1 << 14, 1 << 13
 """Bytes that one thread copies, and works on, faster than a team would."""
 _FLOATS = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -82,6 +83,8 @@ class CpuContext(ProgramContext):
         self.executor = executor
         self.weights = data.weights_address
         self._blocks: dict[int, np.ndarray] = {}
+        self._spare: dict[int, np.ndarray] = {}
+        """Blocks of the pool that were given back, oldest first."""
         self._arena = memory.aligned_empty(0)
         self._pools = [i for i, buffer in enumerate(data.buffers) if buffer["space"] == "pool"]
         self._names = [symbol["name"] for symbol in data.symbols]
@@ -161,13 +164,25 @@ class CpuContext(ProgramContext):
         return [self._time(part, op["name"]) for part in op["body"]]
 
     def allocate(self, nbytes: int) -> int:
+        # What one run gave back the next asks for again: fresh memory costs a page fault every 4 KiB.
+        fitting = [p for p, block in self._spare.items() if nbytes <= block.nbytes <= 2 * nbytes]
+        if fitting:
+            pointer = min(fitting, key=lambda p: self._spare[p].nbytes)
+            self._blocks[pointer] = self._spare.pop(pointer)
+            return pointer
         block = memory.aligned_empty(nbytes)
         pointer = int(block.ctypes.data)
         self._blocks[pointer] = block
         return pointer
 
     def free(self, pointer: int) -> None:
-        del self._blocks[pointer]
+        self._spare[pointer] = self._blocks.pop(pointer)
+        while len(self._spare) > _SPARE_BLOCKS or sum(b.nbytes for b in self._spare.values()) > _SPARE_BYTES:
+            del self._spare[next(iter(self._spare))]
+
+    def close(self) -> None:
+        super().close()
+        self._spare.clear()
 
     def read(self, pointer: int, nbytes: int) -> bytearray:
         return bytearray(ctypes.string_at(pointer, nbytes))

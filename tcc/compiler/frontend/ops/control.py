@@ -15,6 +15,7 @@ from tcc.compiler.frontend.sequence import hosted, leaves, rebuilt, same_form
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Block, Region, Value
+from tcc.ir.expr import Dim
 from tcc.ir.types import I64
 
 
@@ -145,7 +146,8 @@ def _batched(n: Node) -> list[Value]:
         known = n.known(lengths)
         if known is None or any(int(v) != trips for v in known.reshape(-1)):
             raise InputError("its sequences have lengths of their own; convert the model to opset 9 or later")
-    return repeat(n, n.constant(batch, I64), None, [], entry, size_of(body) * trips)
+    size = size_of(body) * (trips if isinstance(trips, int) else 1)
+    return repeat(n, number(n, batch), None, [], entry, size, batch)
 
 
 def _check(n: Node, body: onnx.GraphProto, given: int, count: int) -> None:
@@ -157,19 +159,21 @@ def _check(n: Node, body: onnx.GraphProto, given: int, count: int) -> None:
         raise InputError(f"its body gives {len(body.output)} values for {given - count} states")
 
 
-def _extent(n: Node, values: Sequence[Value], axes: Sequence[int]) -> int:
-    """The extent that all values have at their axes."""
-    extents = {str(n.shape(x)[a]): n.shape(x)[a] for x, a in zip(values, axes, strict=True) if n.rank(x) > a}
-    extent = next(iter(extents.values()), None)
-    if len(extents) != 1 or not isinstance(extent, int):
-        raise InputError(f"its scanned inputs have the extents {', '.join(extents)}, and one known number is needed")
-    return extent
+def _extent(n: Node, values: Sequence[Value], axes: Sequence[int]) -> Dim:
+    """The extent that all values have at their axes; a number, where one of them is known."""
+    if any(n.rank(x) <= a for x, a in zip(values, axes, strict=True)):
+        raise InputError("one of its inputs has too few dims to be scanned")
+    extents = list(dict.fromkeys(n.shape(x)[a] for x, a in zip(values, axes, strict=True)))
+    known = [d for d in extents if isinstance(d, int)]
+    if len(known) > 1:
+        raise InputError(f"its scanned inputs have the extents {', '.join(map(str, extents))}, and one is needed")
+    return (known or extents)[0]
 
 
 def _scan(
     n: Node,
     body: onnx.GraphProto,
-    trips: int,
+    trips: Dim,
     states: Sequence[Value],
     scanned: Sequence[Value],
     axes: Sequence[int],
@@ -179,13 +183,18 @@ def _scan(
 
     def step(iteration: Value, condition: Value, carried: Sequence[Value]) -> list[Value]:
         slices = [
-            at(n, x, a, n.op(graph.Sub, n.constant(trips - 1, I64), iteration) if back else iteration)
+            at(n, x, a, n.op(graph.Sub, number(n, trips - 1), iteration) if back else iteration)
             for x, a, back in zip(scanned, axes, backward, strict=True)
         ]
         arguments = dict(zip((x.name for x in body.input), [*carried, *slices], strict=True))
         return [condition, *n.importer.subgraph(body, arguments)]
 
-    return repeat(n, n.constant(trips, I64), None, list(states), step, size_of(body))
+    return repeat(n, number(n, trips), None, list(states), step, size_of(body), trips)
+
+
+def number(n: Node, extent: Dim) -> Value:
+    """An extent as an i64."""
+    return n.constant(extent, I64) if isinstance(extent, int) else n.builder.constant(np.array(extent, object))
 
 
 def at(n: Node, x: Value, axis: int, index: Value) -> Value:
