@@ -18,7 +18,7 @@ from tcc.ir.expr import Dim, Sym, to_json
 from tcc.ir.kernel import If, Loop
 from tcc.ir.types import TensorType, on_host
 from tcc.passes.kernel.storage import Storage, maker
-from tcc.passes.lower.control import crossings
+from tcc.passes.lower.control import crossings, waits
 
 Json = dict[str, Any]
 Pairs = Sequence[tuple[Value, Value]]
@@ -48,10 +48,12 @@ def branch(to: Emits, op: If, emitted: Mapping[str, Emitted]) -> Json:
         allocs = [{"op": "alloc", "buffer": to.buffer(r)} for _, r in pairs if _in_pool(to, r)]
         sides.append(_ending(to, [*side, *lets, *allocs], _copies(to, pairs, op)) + _assigns(to, pairs))
         to.bound.update(d["symbol"] for d in lets)
-    to.report.append(
-        {"kind": "crossing", "message": "the host reads its condition and runs one branch", "loc": list(op.loc)}
-    )
+    _report(to, op, "the host reads its condition and runs one branch", 1)
     return {"op": "if", "cond": to.buffer(op.condition), "loc": list(op.loc), "then": sides[0], "else": sides[1]}
+
+
+def _report(to: Emits, op: Op, message: str, count: int) -> None:
+    to.report.append({"kind": "crossing", "message": message, "count": count, "loc": list(op.loc)})
 
 
 def entering(to: Emits, op: Loop) -> tuple[list[Json], list[Json], list[Json]]:
@@ -79,7 +81,7 @@ def loop(to: Emits, op: Loop, emitted: Mapping[str, Emitted]) -> list[Json]:
     assert len(counts) <= 1, f"a loop at {op.loc} counts its iterations in {sorted(counts)}"
     to.bound |= counts
     body = to.block(op.body.block, emitted) + _lets(_changes(_scanned(op), 1))
-    to.report.append({"kind": "crossing", "message": crossings(op), "loc": list(op.loc)})
+    _report(to, op, crossings(waits(op)), len(waits(op)))
     moved = [p for p in pairs if on_host(p[1].type) or _in_pool(to, p[1])]
     kept = [p for p in pairs if p not in moved]
     row: Json = {

@@ -102,7 +102,9 @@ def test_every_dump_resumes_to_the_same_engine(name: str, tmp_path: Path) -> Non
         assert out.read_bytes() == direct.read_bytes(), f.name
 
 
-@pytest.mark.parametrize("name", ["counted", "nested", "refined", "lstm_in_loop"])
+@pytest.mark.parametrize(
+    "name", ["counted", "nested", "refined", "lstm_in_loop", "growing", "translator", "chosen_rows"]
+)
 def test_builds_for_a_gpu(name: str) -> None:
     content = compile_model(MODELS[name]()[0], Options(target="sm_86", opt_level=1))
     kinds = [op["op"] for op in content.schedule]
@@ -110,13 +112,20 @@ def test_builds_for_a_gpu(name: str) -> None:
     assert all(k["files"]["binary"].endswith(".cubin") for k in content.kernels.values())
 
 
-def test_crossings_are_reported() -> None:
-    def report(name: str) -> list[str]:
+def test_crossings_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def report(name: str) -> list[tuple[int, str]]:
         engine = tcc.compile(MODELS[name]()[0], target="cpu")
-        return [row["message"] for row in engine.report if row["kind"] == "crossing"]
+        return [(row["count"], row["message"]) for row in engine.report if row["kind"] == "crossing"]
 
-    assert report("fixed") == ["no iteration waits for the host"]
-    assert report("early_exit") == ["every iteration waits for the host 1 time, for its condition"]
+    assert report("fixed") == [(0, "no iteration waits for the host")]
+    assert report("early_exit") == [(1, "every iteration waits for the host 1 time, for its condition")]
     (branch, loop) = report("while_loop")
-    assert branch == "the host reads its condition and runs one branch"
-    assert loop.startswith("every iteration waits for the host 2 times, for its condition, the condition of collatz/")
+    assert branch == (1, "the host reads its condition and runs one branch")
+    assert loop[0] == 2
+    assert loop[1].startswith(
+        "every iteration waits for the host 2 times, for its condition, the condition of collatz/"
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(MODELS["early_exit"]()[0], path)
+    assert tcc_main([str(path), "--target", "cpu", "-o", str(tmp_path / "m.tcc")]) == 0
+    assert "tcc: note: grow: every iteration waits for the host 1 time, for its condition" in capsys.readouterr().out

@@ -236,12 +236,13 @@ def _summary(args: argparse.Namespace, path: str, content: Any, context: PassCon
         "engine": path, "bytes": size, "target": content.target["name"], "kernels": len(content.kernels),
         "templates": templates, "arena": content.arena["bytes"], "seconds": round(seconds, 3),
         "host_ops": [r["message"] for r in content.report if r["kind"] == "host-op"],
+        "crossings": [r["message"] for r in content.report if r["kind"] == "crossing"],
     }  # fmt: skip
     if args.json:
         print(json.dumps(facts, ensure_ascii=False))
         return
     for row in content.report:
-        if row["kind"] == "host-op":
+        if row["kind"] == "host-op" or (row["kind"] == "crossing" and row["count"]):
             print(f"tcc: note: {', '.join(row['loc'])}: {row['message']}")
     kinds = ", ".join(f"{n} {k}" for k, n in sorted(templates.items()))
     print(

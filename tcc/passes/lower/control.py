@@ -89,14 +89,13 @@ def loop(to: Lowers, op: graph.Loop, block: Block) -> Sequence[Value]:
         regions=[Region(body)], result_types=[*types[:tested], *(r.type for r in op.results)], loc=op.loc,
     )  # fmt: skip
     block.append(made)
-    to.rewriter.remark(op, "control", "kept", crossings(made))
+    to.rewriter.remark(op, "control", "kept", crossings(waits(made)))
     return made.results[tested:]
 
 
-def crossings(op: kernel.Loop) -> str:
-    """What of a loop needs the host between two parts on the device, as a sentence."""
+def waits(op: kernel.Loop) -> list[str]:
+    """What an iteration of a loop waits for on the host, one entry each time."""
     reasons = ["its condition"] if op.test >= 0 else []
-    calls = 0
     for inner in op.body.block.ops:
         for each in inner.walk():
             if isinstance(each, kernel.If):
@@ -104,11 +103,16 @@ def crossings(op: kernel.Loop) -> str:
             elif isinstance(each, kernel.Loop) and (each.test >= 0 or each.trip is not None):
                 reasons.append(f"{'the condition' if each.test >= 0 else 'the trip count'} of {_named(each)}")
             elif isinstance(each, kernel.HostCall):
-                calls += 1
                 reasons.append(f"{each.function}, which runs there")
+    return reasons
+
+
+def crossings(reasons: list[str]) -> str:
+    """What `waits` gives, as a sentence."""
     if not reasons:
         return "no iteration waits for the host"
-    return f"every iteration waits for the host {len(reasons)} time{'s' * (len(reasons) > 1)}, for {', '.join(reasons)}"
+    times = "time" if len(reasons) == 1 else "times"
+    return f"every iteration waits for the host {len(reasons)} {times}, for {', '.join(reasons)}"
 
 
 def _named(op: Op) -> str:
