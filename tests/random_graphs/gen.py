@@ -68,6 +68,12 @@ class Gen(Random):
         self.consts: set[str] = set()
         self.varying: set[str] = set()
         """Values of loop bodies: their arrays are those of the first iteration."""
+        self.deciding: set[str] = set()
+        """Inputs that decide shapes."""
+        self.asks = self.chance(0.12)
+        """Whether operands that decide shapes are inputs at times."""
+        self.free = False
+        """Whether data may decide extents."""
         self.count = 0
 
     # The graph that is being written to.
@@ -151,8 +157,24 @@ class Gen(Random):
         return self.const(np.asarray(value, np.float32 if like is None else self.dtype(like)))
 
     def i(self, *values: int) -> str:
-        """A vector of int64."""
+        """A vector of int64, which decides shapes: a constant, or at times an input."""
+        if self.asks and not self.depth and len(self.inputs) < 6 and self.chance(0.3):
+            name = self.input(np.array(values, np.int64))
+            self.deciding.add(name)
+            return name
         return self.const(np.array(values, np.int64))
+
+    @contextmanager
+    def freed(self) -> Any:
+        """What is made inside may have extents that data decide; steps outside do not expect them."""
+        before, self.free = self.free, True
+        alive = list(self.alive)
+        try:
+            yield
+        finally:
+            self.free = before
+            kept = [v for v in self.alive if v in alive or self.free]
+            self.body.alive[:] = kept
 
     # Nodes.
 
@@ -167,7 +189,8 @@ class Gen(Random):
             if 0 in array.shape and whole and op in WINDOWS:
                 raise Refused(f"{op}: a window that fits nowhere")
             if n in types:
-                check_type(op, array, types[n].tensor_type)
+                free = self.free or any(i in self.deciding for i in inputs)
+                check_type(op, array, types[n].tensor_type, free)
             tame(op, array)
             self.values[n] = array
         if any(i in self.varying for i in inputs):
@@ -245,14 +268,16 @@ class Gen(Random):
         return self.many("Split", [x], len(sizes), axis=axis, split=list(sizes))
 
 
-def check_type(op: str, array: Array, wanted: onnx.TypeProto.Tensor) -> None:
-    """Refused if the reference and the inference differ, or the extents hang on the data."""
-    if not wanted.HasField("shape") or type_of(array) != wanted.elem_type:
+def check_type(op: str, array: Array, wanted: onnx.TypeProto.Tensor, free: bool = False) -> None:
+    """Refused if the reference and the inference differ, or the extents hang on the data and are not free to."""
+    if type_of(array) != wanted.elem_type or not (wanted.HasField("shape") or free):
         raise Refused(op)
+    if not wanted.HasField("shape"):
+        return
     if len(wanted.shape.dim) != array.ndim:
         raise Refused(op)
     for d, extent in zip(wanted.shape.dim, array.shape, strict=True):
-        if not d.HasField("dim_value") or d.dim_value != extent:
+        if d.dim_value != extent if d.HasField("dim_value") else not free:
             raise Refused(op)
 
 

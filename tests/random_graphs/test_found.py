@@ -63,6 +63,27 @@ def default_attribute_in_f64() -> Model:
     return model(12, [helper.make_node("HardSigmoid", ["x"], ["y"])], {"x": normal(4, 3, dtype=np.float64)})
 
 
+@found
+def first_rows_in_a_concat() -> Model:
+    """A view of the first rows of a larger tensor is no reason to put all of it into the concat."""
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["t"]),
+        helper.make_node("Slice", ["t", "zero", "one", "zero"], ["part"]),
+        helper.make_node("Neg", ["part"], ["turned"]),
+        helper.make_node("Concat", ["part", "turned"], ["y"], axis=0),
+    ]
+    return model(20, nodes, {"x": normal(10, 700)}, {"zero": np.array([0]), "one": np.array([1])})
+
+
+@found
+def running_total_from_the_end_of_what_data_decide() -> Model:
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["places"]),
+        helper.make_node("CumSum", ["places", "one"], ["y"], reverse=1),
+    ]
+    return model(20, nodes, {"x": np.maximum(normal(5, 6), 0)}, {"one": np.array(1)})
+
+
 @pytest.mark.parametrize("name", FOUND)
 def test_found(name: str) -> None:
     outcome = check(FOUND[name](), 0, levels=(0, 1, 3))

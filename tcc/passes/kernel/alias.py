@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from tcc.ir.core import Op, Value
-from tcc.ir.expr import Dim, Sym, mul
+from tcc.ir.expr import Dim, Sym, mul, product
 from tcc.ir.kernel import Assemble, Func, LaunchOp, Return, ViewOp
 from tcc.ir.kernel.build import copying
 from tcc.ir.kernel.problem import kernels_of
@@ -102,11 +102,18 @@ def _why_not(part: Value, view: TensorType, at: Op, kernels: dict[str, Func], pl
         return f"it comes from {root.name}"
     if any(v in placed for v in chain):
         return "it lies inside another concat"
-    if any(isinstance(v.defining_op, ViewOp) and v.defining_op.offset != 0 for v in chain):
+    if any(isinstance(v.defining_op, ViewOp) and _is_part(v.defining_op) for v in chain):
         return "it is a part of a larger tensor"
     if root.parent is not at.parent:
         return "it comes from another block"
     return _users_refuse(part, view, kernels, set())
+
+
+def _is_part(op: ViewOp) -> bool:
+    """Whether a view leaves elements out, at the end if not at the beginning."""
+    x, y = op.x.type, op.y.type
+    assert isinstance(x, TensorType) and isinstance(y, TensorType)
+    return op.offset != 0 or product(x.shape) != product(y.shape)
 
 
 def _users_refuse(v: Value, t: TensorType, kernels: dict[str, Func], seen: set[Value]) -> str | None:

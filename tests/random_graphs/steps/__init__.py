@@ -4,6 +4,7 @@
 from tests.random_graphs.steps import (  # noqa: F401  (each fills the table)
     contraction,
     control,
+    dynamic,
     indexing,
     integers,
     movement,

@@ -128,6 +128,8 @@ def grow(g: Gen, entries: Sequence[Entry], size: int) -> None:
         entry = g.pick(entries)
         try:
             with g.attempt():
+                if g.depth and any(v in g.varying for v in g.alive) and entry.function.__module__.endswith("dynamic"):
+                    raise Refused("extents that differ between iterations")
                 y = entry.function(g, operand(g, entry))
         except Refused:
             continue

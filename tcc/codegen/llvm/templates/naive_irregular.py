@@ -38,7 +38,7 @@ def scan_row(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int]) -
     acc, count = anchor.acc, len(anchor.ins)
     total = e.var(literal(acc, identity(anchor.combine, acc)).ir)
     with e.loop(0, size[dim], name=dim) as i:
-        here = point.moved(**{dim: e.sub(size[dim] - 1, i) if anchor.reverse else i})
+        here = point.moved(**{dim: e.sub(e.sub(size[dim], 1), i) if anchor.reverse else i})
         (value,) = emit_region(e, anchor.body, load_all(e, body.operands, here, range(count)), indices(e, here))
         before = Val(acc, total.get())
         after = combine(e, anchor.combine, before, cast(e, value, acc))
