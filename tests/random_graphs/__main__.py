@@ -5,7 +5,8 @@ python -m tests.random_graphs --count 2000 --seed S [--target cpu|native|sm_90] 
 
 The graphs are those of the seeds S, S + 1, …, so `--count 1 --seed N` repeats one; --save writes it as a model with its
 inputs. What fails is printed with the smallest part that still fails. With --table NAME the result is written to
-benchmarks/results/random-graphs-NAME.json. The status is 1 if a graph gives wrong results, is refused or crashes.
+benchmarks/results/random-graphs-NAME.json, every hundred graphs. The status is 1 if a graph gives wrong results, is
+refused or crashes.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def main() -> int:
 
     found: list[Outcome] = []
     used: Counter[str] = Counter()
+    facts: dict[str, Any] = {}
     begun = time.perf_counter()
     seeds = range(options.seed, options.seed + options.count)
     for o in outcomes(job(), seeds, options.processes):
@@ -107,12 +109,12 @@ def main() -> int:
                 save(part, o.seed, options.save)
         elif options.save and options.count == 1:
             save(model, o.seed, options.save)
-        if len(found) % 100 == 0:
+        if len(found) % 100 == 0 or len(found) == options.count:
             print(f"{len(found)} of {options.count}: {dict(Counter(f.verdict for f in found))}", flush=True)
-    facts = summary(found, used, options, time.perf_counter() - begun)
+            facts = summary(found, used, options, time.perf_counter() - begun)
+            if options.table:
+                (RESULTS / f"random-graphs-{options.table}.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps({k: v for k, v in facts.items() if k not in ("operators", "disputes")}, indent=1))
-    if options.table:
-        (RESULTS / f"random-graphs-{options.table}.json").write_text(json.dumps(facts, indent=1) + "\n")
     return 1 if any(o.verdict in BAD for o in found) else 0
 
 
@@ -121,7 +123,7 @@ def summary(found: list[Outcome], used: Counter[str], options: Any, seconds: flo
     verdicts = Counter(o.verdict for o in found)
     return {
         "device": options.device or processor(), "target": options.target, "commit": commit(options.commit),
-        "date": datetime.date.today().isoformat(), "first_seed": options.seed, "count": options.count,
+        "date": datetime.date.today().isoformat(), "first_seed": options.seed, "count": len(found),
         "levels": options.levels, "size": options.size, "seconds": round(seconds),
         "versions": {"onnx": onnx.__version__, "onnxruntime": ort.__version__},
         "pass": verdicts["pass"], "wrong": verdicts["wrong"], "refused": verdicts["refused"],

@@ -66,7 +66,7 @@ def compute(node: NodeProto, values: Mapping[str, Array], opset: int) -> list[Ar
     operands = {i: values[i] for i in node.input if i}
     if node.op_type in INSTEAD and operands[node.input[0]].dtype == np.float64 and not node.domain:
         return [np.asarray(INSTEAD[node.op_type](operands[node.input[0]], **attributes(node)), np.float64)]
-    if wrong_in_reference(node, opset):
+    if wrong_in_reference(node, opset, operands):
         return by_onnxruntime(node, operands, opset)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -103,12 +103,18 @@ INSTEAD = {"Erf": _erf, "HardSwish": _hard_swish, "LRN": _lrn}
 """In f64 ONNX Runtime lacks these, and onnx.reference takes f32's numbers or (LRN) the wrong channels."""
 
 
-def wrong_in_reference(node: NodeProto, opset: int) -> str:
+def wrong_in_reference(node: NodeProto, opset: int, operands: Mapping[str, Array]) -> str:
     """Why onnx.reference (1.23) gives no right answer for a node; "" if it does."""
     if node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and opset < 13:
         return "it takes axis for one axis, where opset 12 and before flatten from it on"
     if node.op_type == "LRN":
         return "it takes the extent of the batch for that of the channels"
+    if (
+        node.op_type == "Resize"
+        and operands[node.input[0]].dtype == np.float64
+        and attributes(node).get("mode") == b"cubic"
+    ):
+        return "its cubic weights are f32 numbers"
     if node.op_type == "RoiAlign" and opset < 16:
         return "it shifts boxes by half a pixel, which began at opset 16"
     return ""
