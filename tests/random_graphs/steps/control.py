@@ -72,6 +72,9 @@ def finish(g: Gen, node: onnx.NodeProto) -> list[str]:
         found = compute(node, g.values, g.opset)
     except Exception as e:
         raise Refused(f"{node.op_type}: {e}") from None
+    taken_in = [g.values[i] for i in node.input if i]
+    if g.opset < 16 and any(a.dtype.name == "bfloat16" for a in (*taken_in, *found)):
+        raise Refused(f"{node.op_type} takes no bfloat16 before opset 16")
     return g.put(node, found, inside)
 
 
