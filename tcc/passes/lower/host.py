@@ -9,6 +9,7 @@ from typing import Any
 
 from tcc.ir.graph import Host
 from tcc.ir.graph.base import GraphOp
+from tcc.ir.graph.host_ops import reason_of
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,7 @@ class HostCallSpec:
 
 def _host(op: GraphOp) -> HostCallSpec:
     assert isinstance(op, Host)
-    return HostCallSpec(
-        op.function, "its outputs or types need the host", dict(op.attributes), tuple(map(bool, op.given))
-    )
+    return HostCallSpec(op.function, reason_of(op.function), dict(op.attributes), tuple(map(bool, op.given)))
 
 
 SPECS: dict[str, Callable[[GraphOp], HostCallSpec]] = {
