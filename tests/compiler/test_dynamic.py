@@ -45,3 +45,14 @@ def test_cuda_engines_build(name: str, tmp_path: Path) -> None:
     path, out = tmp_path / "m.onnx", tmp_path / "m.tcc"
     onnx.save(MODELS[name]().model, path)
     assert tcc_main([str(path), "-O1", "--target", "sm_86", "-o", str(out)]) == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", MODELS)
+def test_random_configs_are_right(name: str, seed: int) -> None:
+    made = MODELS[name]()
+    engine = tcc.compile(made.model, target="cpu", opt_level=3, random_seed=seed)
+    for given in made.inputs:
+        got, right = engine(given), reference(made.model, given)
+        for key, wanted in right.items():
+            np.testing.assert_allclose(got[key], wanted, rtol=1e-4, atol=1e-5, err_msg=key)
