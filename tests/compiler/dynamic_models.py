@@ -208,6 +208,48 @@ def computed_operands() -> Dynamic:
     return Dynamic(_model(nodes, runs[0], types, weights), runs)
 
 
+def heads() -> Dynamic:
+    """Attention over the rows that a mask leaves, in two heads, and joins of what has different extents."""
+    nodes = [
+        n("Compress", ["x", "keep"], ["rows"], "keep_rows", axis=0),
+        n("Reshape", ["rows", "split"], ["parts"], "parts"),
+        n("Transpose", ["parts"], ["q"], "queries", perm=[1, 0, 2]),
+        n("Transpose", ["parts"], ["k"], "keys", perm=[1, 2, 0]),
+        n("MatMul", ["q", "k"], ["scores"], "scores"),
+        n("Softmax", ["scores"], ["weights"], "softmax", axis=-1),
+        n("MatMul", ["weights", "q"], ["mixed"], "mix"),
+        n("Transpose", ["mixed"], ["back"], "back", perm=[1, 0, 2]),
+        n("Reshape", ["back", "join"], ["y"], "join"),
+        n("Concat", ["y", "x", "rows"], ["all"], "all", axis=0),
+        n("ReduceMax", ["all"], ["z"], "largest", axes=[0], keepdims=0),
+        n("Size", ["rows"], ["size"], "size"),
+        n("Cast", ["size"], ["w"], "count", to=T.FLOAT),
+    ]
+    runs = [{"x": normal(i, 11, 6), "keep": _mask(i, 11, k) > 0} for i, k in enumerate((11, 3, 1))]
+    weights = {"split": _ints(-1, 2, 3), "join": _ints(-1, 6)}
+    return Dynamic(_model(nodes, runs[0], {"y": T.FLOAT, "z": T.FLOAT, "w": T.FLOAT}, weights), runs)
+
+
+def slices() -> Dynamic:
+    """Slices of all kinds of a dim that may be shorter than they say, and operators that fall back to the host."""
+    kinds = {"a": (2, 5, 1), "b": (-3, 1 << 62, 1), "c": (1, -1, 1), "d": (-1, -(1 << 62), -1), "e": (0, 1 << 62, 2)}
+    weights = {"axis": _ints(0), "pads": _ints(1, 0, 2, 1), "scales": np.float32([1, 1, 2, 2]), "two": _ints(0, 1)}
+    nodes = [n("Compress", ["x", "keep"], ["rows"], "keep_rows", axis=0)]
+    for name, (start, end, step) in kinds.items():
+        weights |= {f"{name}s": _ints(start), f"{name}e": _ints(end), f"{name}p": _ints(step)}
+        nodes.append(n("Slice", ["rows", f"{name}s", f"{name}e", "axis", f"{name}p"], [f"{name}0"], f"slice_{name}"))
+        nodes.append(n("Exp", [f"{name}0"], [name], f"exp_{name}"))
+    nodes += [
+        n("Pad", ["rows", "pads"], ["f0"], "pad", mode="edge"),
+        n("Neg", ["f0"], ["f"], "negate"),
+        n("Unsqueeze", ["rows", "two"], ["image"], "image"),
+        n("Resize", ["image", "", "scales"], ["g0"], "resize", mode="linear"),
+        n("Relu", ["g0"], ["g"], "relu"),
+    ]
+    runs = [{"x": normal(i, 10, 6), "keep": _mask(i, 10, k) > 0} for i, k in enumerate((10, 4, 2, 1))]
+    return Dynamic(_model(nodes, runs[0], dict.fromkeys([*kinds, "f", "g"], T.FLOAT), weights), runs)
+
+
 MODELS: dict[str, Callable[[], Dynamic]] = {
     "non_zero": non_zero,
     "detector": detector,
@@ -216,4 +258,6 @@ MODELS: dict[str, Callable[[], Dynamic]] = {
     "branches": branches,
     "ranges": ranges,
     "computed_operands": computed_operands,
+    "heads": heads,
+    "slices": slices,
 }

@@ -137,6 +137,7 @@ class Node:
         out: list[int] = []
         for d in self.dims(index, what):
             if not isinstance(d, int):
+                run_time.known_extents(self, [d], f"its input {index} ({what})")
                 raise InputError(f"its input {index} ({what}) depends on the free dim {d}, which must be bound")
             out.append(d)
         return out

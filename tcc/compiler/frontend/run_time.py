@@ -11,8 +11,8 @@ import numpy as np
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import BlockArgument, Value
-from tcc.ir.expr import Dim, Expr, product
-from tcc.ir.types import I64, TensorType
+from tcc.ir.expr import Dim, Expr, product, symbols
+from tcc.ir.types import I64, TensorType, free_symbols
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.node import Node
@@ -42,6 +42,14 @@ def is_computed(n: Node, value: Value) -> bool:
             return True
         todo += op.operands
     return False
+
+
+def known_extents(n: Node, dims: Sequence[Dim], what: str) -> None:
+    """ComputedOperand if an extent is one that data decide; those that free dims of the inputs decide may be bound."""
+    inputs = {s for a in n.builder.top.args for s in free_symbols(a.type)}
+    for d in dims:
+        if symbols(d) - inputs:
+            raise ComputedOperand(f"{what} has the extent {d}, which must be known when compiling")
 
 
 def elements(n: Node, value: Value) -> list[Dim | None]:

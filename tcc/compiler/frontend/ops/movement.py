@@ -9,7 +9,7 @@ from typing import Any
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.ops.activation import flattened
 from tcc.compiler.frontend.registry import onnx_op
-from tcc.compiler.frontend.run_time import shape_operand, slice_bounds
+from tcc.compiler.frontend.run_time import known_extents, shape_operand, slice_bounds
 from tcc.compiler.frontend.symbolic import EXTENTS
 from tcc.errors import InputError
 from tcc.ir import graph
@@ -273,6 +273,8 @@ def pad(n: Node) -> Value:
     if not any(before) and not any(after):
         return x
     value = float(value) if n.dtype(x).is_float else int(value)
+    if mode != "constant":
+        known_extents(n, [d for i, d in enumerate(n.shape(x)) if before[i] or after[i]], "what it repeats")
     if mode == "constant" and fill is not None:
         fill = n.reshape(n.cast(fill, n.dtype(x)), ())
     else:

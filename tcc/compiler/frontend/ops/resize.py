@@ -8,6 +8,7 @@ from typing import Any
 
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import onnx_op
+from tcc.compiler.frontend.run_time import known_extents
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
@@ -85,6 +86,7 @@ def _resize(
         attrs["roi"] = tuple(roi[i + half] for half in (0, len(axes)) for i in order)
     if not picked:
         return x
+    known_extents(n, [d for d in n.shape(x) if not isinstance(d, int)], "what it resizes")
     attrs["axes"] = tuple(a for a, _ in picked)
     attrs["scales" if scales is not None else "sizes"] = tuple(float(v) if scales is not None else v for _, v in picked)
     if mode == "nearest":
