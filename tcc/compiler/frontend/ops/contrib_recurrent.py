@@ -35,8 +35,9 @@ from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.expr import Dim
 from tcc.ir.types import BOOL, F32, I64
 
-LAID_OUT = 64
-"""Steps, of both directions together, up to which no loop is made."""
+LAID_OUT = 16
+"""Steps, of both directions together, up to which no loop is made: a loop waits at the end of each step, but steps
+laid out are kernels of their own, each to be compiled."""
 
 
 @dataclass(frozen=True)
