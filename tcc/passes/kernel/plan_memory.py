@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tcc.ir.core import Op, Value
-from tcc.ir.kernel import Assemble, Host, HostCall, If, LaunchOp, Loop, Return
+from tcc.ir.kernel import Assemble, Host, HostCall, If, LaunchOp, Loop, Return, ViewOp
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, on_host
@@ -17,6 +17,10 @@ from tcc.passes.kernel.storage import Storage, is_planned, is_static, maker, res
 ALIGN = 256
 LARGE, LARGE_ON_CUDA = 1 << 18, 1 << 24
 """Bytes of a loop's variable from which on it is not copied; on a GPU graphs must be told where it is."""
+SMALL_SCRATCH = 1 << 20
+"""Bytes up to which scratch memory is not used again by the launches that could run beside its own."""
+APART = 8
+"""How far apart such launches are."""
 
 
 @dataclass
@@ -33,7 +37,8 @@ class PlanMemory(Pass):
     """Assigns arena offsets, largest tensor first, each at the lowest place free over its life (Pisarchyk & Lee, 2020,
     greedy by size). Model outputs get the caller's memory. What has an extent that data decide is in the pool: a slot
     of its size, allocated before it is written and used again by the next of that size in its block once it is dead.
-    So are large variables of loops and their next values, which change places. Workspaces live for their launch.
+    So are large variables of loops and their next values, which change places. Workspaces live for their launch,
+    small ones until its first reader.
 
     before: `%1 = kernel.launch(%0) {callee = "k0"}`; after: the same with `plan.place = [["arena", 4096]]`, and
     `arena` (bytes) and `lower_bound` (most bytes alive at once) on the host function.
@@ -74,7 +79,8 @@ def _plan(host: Host, rewriter: Rewriter, large: int) -> tuple[int, int]:
     for op in order:
         if isinstance(op, LaunchOp) and op.workspace:
             for i, size in enumerate(op.workspace):
-                scratch[op, i] = _Buffer(size, order[op], order[op])
+                last = _next_reader(op, order) if size <= SMALL_SCRATCH else order[op]
+                scratch[op, i] = _Buffer(size, order[op], last)
     everything = [*buffers.values(), *scratch.values()]
     arena = _assign(everything)
     for op in order:
@@ -88,6 +94,20 @@ def _plan(host: Host, rewriter: Rewriter, large: int) -> tuple[int, int]:
         if isinstance(op, LaunchOp) and op.workspace:
             rewriter.set_attr(op, "plan.workspace", tuple(scratch[op, i].offset for i in range(len(op.workspace))))
     return arena, _bound(everything)
+
+
+def _next_reader(op: Op, order: dict[Op, int]) -> int:
+    """The place before the first op that waits for a launch anyway. Until then its scratch memory is its own, so that
+    launches that do not need each other (both directions of a recurrent layer) need not wait for it."""
+    first = order[op] + APART
+    todo = list(op.results)
+    while todo:
+        for user in todo.pop().users:
+            if isinstance(user, ViewOp | Assemble):
+                todo += user.results
+            elif user.parent is op.parent:
+                first = min(first, order[user])
+    return max(order[op], first - 1)
 
 
 def _life(v: Value, order: dict[Op, int]) -> tuple[int, int]:
