@@ -245,7 +245,10 @@ class _Engine:
     def view(self, base: int, offset: int, t: TensorType) -> int:
         """The id of a view of a buffer."""
         row = {"space": "view", "of": base, "offset": offset, **_shape(t)}
-        return self.add(("view", base, offset, _span(t), *_key(t)), row)
+        rows = _rows(t)
+        if rows is not None:
+            row["rows"] = rows
+        return self.add(("view", base, offset, _span(t), str(rows), *_key(t)), row)
 
     def weight(self, v: Value, array: Array, t: TensorType) -> int:
         digest = hashlib.sha256(f"{t.dtype.name}|".encode() + array.tobytes()).hexdigest()
@@ -380,6 +383,19 @@ def _span(t: TensorType) -> Dim:
     for d, s in zip(t.shape, t.element_strides, strict=True):
         last = add(last, mul(add(d, -1), s))
     return maximum(mul(add(last, 1), t.dtype.bytes), 0)
+
+
+def _rows(t: TensorType) -> list[int] | None:
+    """[period, width] in bytes where a strided tensor touches only the first `width` of every `period` bytes."""
+    if t.strides is None or not t.is_static or not all(isinstance(s, int) for s in t.strides):
+        return None
+    dims = [(int(d), int(s)) for d, s in zip(t.static_shape, t.strides, strict=True) if d != 1]  # type: ignore[arg-type]
+    width = 1
+    for i, (extent, stride) in reversed(list(enumerate(dims))):
+        if width < stride and all(s % stride == 0 for _, s in dims[:i]):
+            return [stride * t.dtype.bytes, width * t.dtype.bytes]
+        width += (extent - 1) * stride
+    return None
 
 
 def _dims(t: TensorType) -> list[Any]:

@@ -34,7 +34,10 @@ X = tensor("input", [16], position=0)
 Y = tensor("output", [16], position=0)
 HIGH_Y = tensor("view", [4], of=6, offset=48)
 POOL = tensor("pool", [16])
-BUFFERS = (A, B, C, OVER_AB, SYMBOLIC, X, Y, HIGH_Y, POOL)
+LEFT = {**tensor("view", [12], of=6, offset=0), "rows": [16, 8]}
+RIGHT = {**tensor("view", [12], of=6, offset=8), "rows": [16, 8]}
+WIDE = {**tensor("view", [12], of=6, offset=4), "rows": [16, 8]}
+BUFFERS = (A, B, C, OVER_AB, SYMBOLIC, X, Y, HIGH_Y, POOL, LEFT, RIGHT, WIDE)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,8 @@ BUFFERS = (A, B, C, OVER_AB, SYMBOLIC, X, Y, HIGH_Y, POOL)
         ([op([5], [0]), op([4], [2])], [1]),  # symbols decide: taken as overlapping
         ([op([5], [6]), op([7], [0])], [1]),  # a view of what was written
         ([op([5], [8]), op([8], [6])], [1]),  # pool
+        ([op([5], [9]), op([5], [10]), op([6], [0])], [2]),  # columns of the same rows, then all of them
+        ([op([5], [9]), op([5], [11])], [1]),  # columns that overlap
         ([op([5], [8]), op([5], [6]), op([5], [0])], []),  # different spaces
         ([op([5], [0]), op([0], [1]), op([1], [2])], [1, 2]),
         ([op([5], [0], serial=True), op([0], [1], serial=True)], []),  # both on worker 0

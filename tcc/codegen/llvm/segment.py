@@ -123,18 +123,30 @@ def _segments(ops: Sequence[Op]) -> Iterator[Op]:
 
 @dataclass(frozen=True)
 class _Range:
-    """Bytes of a base that an op touches; `start` is None where symbols decide."""
+    """Bytes of a base that an op touches; `start` is None where symbols decide. `rows` (period, width): only the first
+    `width` of every `period` bytes."""
 
     base: Any
     start: int | None
     stop: int
+    rows: tuple[int, int] | None = None
 
     def overlaps(self, other: _Range) -> bool:
         if self.base != other.base:
             return False
         if self.start is None or other.start is None:
             return True
-        return self.start < other.stop and other.start < self.stop
+        return self.start < other.stop and other.start < self.stop and not self._beside(other)
+
+    def _beside(self, other: _Range) -> bool:
+        """Whether the two lie in different columns of the same rows."""
+        if self.rows is None or other.rows is None or self.rows[0] != other.rows[0]:
+            return False
+        assert self.start is not None and other.start is not None
+        period = self.rows[0]
+        a, b = self.start % period, other.start % period
+        ends = a + self.rows[1], b + other.rows[1]
+        return max(ends) <= period and (ends[0] <= b or ends[1] <= a)
 
 
 @dataclass(frozen=True)
@@ -181,16 +193,16 @@ def _base(tables: EngineTables, index: int) -> tuple[Any, list[Expr]]:
     return ("pool", index), offsets
 
 
-def _range(base: Any, offsets: list[Expr], nbytes: Expr) -> _Range:
+def _range(base: Any, offsets: list[Expr], nbytes: Expr, rows: Sequence[int] | None = None) -> _Range:
     if all(isinstance(e, int) for e in (*offsets, nbytes)):
         start = sum(offsets)
-        return _Range(base, start, start + nbytes)
+        return _Range(base, start, start + nbytes, None if rows is None else (rows[0], rows[1]))
     return _Range(base, None, 0)
 
 
 def _buffer_range(tables: EngineTables, index: int) -> _Range:
     base, offsets = _base(tables, index)
-    return _range(base, offsets, tables.buffers[index]["bytes"])
+    return _range(base, offsets, tables.buffers[index]["bytes"], tables.buffers[index].get("rows"))
 
 
 def _place_range(tables: EngineTables, place: Mapping[str, Any], nbytes: Expr) -> _Range:

@@ -11,7 +11,9 @@ from tcc.runtime.expr import evaluate
 
 Op = Mapping[str, Any]
 Slot = tuple[str, int]
-Range = tuple[Slot, int, int]
+Rows = tuple[int, int, int] | None
+"""(period, first, last): only those of every `period` bytes of the allocation."""
+Range = tuple[Slot, int, int, Rows]
 
 ARENA: Slot = ("arena", 0)
 WEIGHT: Slot = ("weight", 0)
@@ -46,6 +48,7 @@ def slots_of(op: Op, buffers: Sequence[Op]) -> dict[Slot, list[int]]:
 def _extent(buffers: Sequence[Op], symbols: Mapping[str, int], buffer: int) -> Range:
     """The bytes of a buffer within its allocation."""
     entry = buffers[buffer]
+    columns = entry.get("rows")
     nbytes, start = evaluate(entry["bytes"], symbols), 0
     slot = slot_of(buffers, buffer)
     if entry["space"] == "view":
@@ -53,13 +56,21 @@ def _extent(buffers: Sequence[Op], symbols: Mapping[str, int], buffer: int) -> R
         entry = buffers[entry["of"]]
     if entry["space"] in ("arena", "weight"):
         start += evaluate(entry["offset"], symbols)
-    return slot, start, start + nbytes
+    rows: Rows = None
+    if columns is not None and start % columns[0] + columns[1] <= columns[0]:
+        rows = (columns[0], start % columns[0], start % columns[0] + columns[1])
+    return slot, start, start + nbytes, rows
+
+
+def _beside(a: Rows, b: Rows) -> bool:
+    """Whether two lie in different columns of the same rows."""
+    return a is not None and b is not None and a[0] == b[0] and (a[2] <= b[1] or b[2] <= a[1])
 
 
 def _place(buffers: Sequence[Op], symbols: Mapping[str, int], place: Op, nbytes: int) -> Range:
-    slot, start, _ = _extent(buffers, symbols, place["buffer"])
+    slot, start, _, _ = _extent(buffers, symbols, place["buffer"])
     start += evaluate(place.get("offset", 0), symbols)
-    return slot, start, start + nbytes
+    return slot, start, start + nbytes, None
 
 
 def accesses(op: Op, buffers: Sequence[Op], symbols: Mapping[str, int]) -> tuple[list[Range], list[Range]]:
@@ -77,18 +88,18 @@ def predecessors(ops: Sequence[Op], buffers: Sequence[Op], symbols: Mapping[str,
 
     Two ops conflict where one writes bytes that the other reads or writes. Weights are never written.
     """
-    history: dict[Slot, list[tuple[int, int, int, bool]]] = {}
+    history: dict[Slot, list[tuple[int, int, int, bool, Rows]]] = {}
     before: list[int] = []  # bit i of before[j]: op j comes after op i
     result: list[list[int]] = []
     for index, op in enumerate(ops):
         reads, writes = accesses(op, buffers, symbols)
         conflicts: set[int] = set()
         for ranges, writing in ((reads, False), (writes, True)):
-            for slot, start, stop in ranges:
+            for slot, start, stop, columns in ranges:
                 if slot == WEIGHT and writing:
                     raise FailureError(f"an op of the engine's schedule writes to its weights ({op.get('loc', [])}).")
-                for low, high, other, wrote in history.get(slot, ()):
-                    if (writing or wrote) and low < stop and start < high:
+                for low, high, other, wrote, theirs in history.get(slot, ()):
+                    if (writing or wrote) and low < stop and start < high and not _beside(columns, theirs):
                         conflicts.add(other)
         kept: list[int] = []
         covered = 0
@@ -99,12 +110,12 @@ def predecessors(ops: Sequence[Op], buffers: Sequence[Op], symbols: Mapping[str,
         before.append(covered)
         result.append(sorted(kept))
         for ranges, writing in ((reads, False), (writes, True)):
-            for slot, start, stop in ranges:
+            for slot, start, stop, columns in ranges:
                 if slot == WEIGHT or start == stop:
                     continue
                 rows = history.setdefault(slot, [])
-                if writing:
+                if writing and columns is None:
                     # What conflicts with a row inside these bytes conflicts with this write, which waits for the row.
                     rows[:] = [row for row in rows if not (start <= row[0] and row[1] <= stop)]
-                rows.append((start, stop, index, writing))
+                rows.append((start, stop, index, writing, columns))
     return result
