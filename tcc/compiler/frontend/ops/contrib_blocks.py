@@ -44,17 +44,19 @@ def matmul_n_bits(n: Node) -> Value:
     packed = n.const(1, "B")
     if packed.size != rows * blocks * (block * bits // 8):
         raise InputError(f"B has {packed.size} bytes, which is not {rows} rows of {blocks} blocks of {block} values")
-    values = _unpacked(packed.reshape(rows, -1), bits)[:, :depth]
-    if n.optional(4) is not None:
+    weights = _unpacked(packed.reshape(rows, -1), bits).astype(np.float32)
+    scales, zeros = _of_blocks(n, 2, "scales", rows, blocks, bits), _zeros(n, rows, blocks, bits)
+    if n.optional(4) is None:
+        wide = weights.reshape(rows, blocks, block)
+        wide -= zeros[:, :, None]
+        wide *= scales[:, :, None]
+        weights = weights[:, :depth]
+    else:
         group = n.const(4, "g_idx").astype(np.int64)
         if group.shape != (depth,) or group.min() < 0 or group.max() >= blocks:
             raise InputError(f"its g_idx must be {depth} numbers of blocks below {blocks}")
-    else:
-        group = np.arange(depth) // block
-    scales, zeros = _of_blocks(n, 2, "scales", rows, blocks, bits), _zeros(n, rows, blocks, bits)
-    wide = values.astype(np.float32) - zeros[:, group] if zeros.ndim else values.astype(np.float32) - zeros
-    weights = (wide * scales[:, group]).astype(n.dtype(a).numpy)
-    y = n.op(graph.Matmul, a, n.constant(np.ascontiguousarray(weights.T)))
+        weights = (weights[:, :depth] - zeros[:, group]) * scales[:, group]
+    y = n.op(graph.Matmul, a, n.constant(np.ascontiguousarray(weights.T, dtype=n.dtype(a).numpy)))
     bias = n.optional(5)
     return y if bias is None else n.op(graph.Add, y, bias)
 
@@ -73,9 +75,9 @@ def _of_blocks(n: Node, index: int, what: str, rows: int, blocks: int, bits: int
 
 
 def _zeros(n: Node, rows: int, blocks: int, bits: int) -> Array:
-    """Zero points [rows, blocks]; the middle of the range, 0-D, where they are absent."""
+    """Zero points [rows, blocks]; the middle of the range where they are absent."""
     if n.optional(3) is None:
-        return np.asarray(1 << bits - 1, np.float32)
+        return np.full((rows, blocks), 1 << bits - 1, np.float32)
     return _of_blocks(n, 3, "zero_points", rows, blocks, bits)
 
 
