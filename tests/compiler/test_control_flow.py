@@ -112,6 +112,15 @@ def test_builds_for_a_gpu(name: str) -> None:
     assert all(k["files"]["binary"].endswith(".cubin") for k in content.kernels.values())
 
 
+def test_branches_write_where_their_result_lies() -> None:
+    """A branch that gives what it captures copies it; one that computes it does not."""
+    engine = tcc.compile(MODELS["passed_through"]()[0], target="cpu")
+    (loop,) = [op for op in engine.data.schedule if op["op"] == "loop"]
+    (branch,) = [op for op in loop["body"] if op["op"] == "if"]
+    kinds = [[op["op"] for part in branch[side] for op in part["body"]] for side in ("then", "else")]
+    assert kinds == [["copy", "copy"], ["launch", "copy"]]
+
+
 def test_crossings_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def report(name: str) -> list[tuple[int, str]]:
         engine = tcc.compile(MODELS[name]()[0], target="cpu")

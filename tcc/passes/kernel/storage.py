@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcc.ir.core import BlockArgument, Op, Value
-from tcc.ir.kernel import Assemble, Constant, Host, Loop, Pack, ViewOp
+from tcc.ir.core import Block, BlockArgument, Op, Value
+from tcc.ir.kernel import Assemble, Constant, Host, If, LaunchOp, Loop, Pack, ViewOp
 from tcc.ir.types import TensorType, on_host
 
 
@@ -28,6 +28,12 @@ def resolve(host: Host) -> dict[Value, Storage]:
                 inside[_root_of_views(part)] = (op.y, offset * _bytes(op.y))
         elif isinstance(op, Loop):
             inside.update((op.results[i], (v, 0)) for i, v in enumerate(op.variables))
+        elif isinstance(op, If):
+            for region in (op.then, op.otherwise):
+                for v, r in zip(region.block.terminator.operands, op.results, strict=True):
+                    root = _root_of_views(v)
+                    if root not in inside and _made_for(root, v, r, region.block):
+                        inside[root] = (r, 0)
     found: dict[Value, Storage] = {}
 
     def find(v: Value) -> Storage:
@@ -59,6 +65,16 @@ def resolve(host: Host) -> dict[Value, Storage]:
 def _root_of_views(v: Value) -> Value:
     op = v.defining_op
     return _root_of_views(op.x) if isinstance(op, ViewOp) else v
+
+
+def _made_for(root: Value, v: Value, result: Value, block: Block) -> bool:
+    """Whether a branch's kernel may write what it yields where the result of the branch lies."""
+    made = root.defining_op
+    if not isinstance(made, LaunchOp) or made.parent is not block or not is_static(root) or not is_static(result):
+        return False
+    dense = all(isinstance(x.type, TensorType) and x.type.strides is None for x in (root, v, result))
+    whole = not isinstance(v.defining_op, ViewOp) or v.defining_op.offset == 0
+    return dense and whole and size_of(root) == size_of(v) == size_of(result)
 
 
 def _bytes(v: Value) -> int:
