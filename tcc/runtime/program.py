@@ -193,7 +193,7 @@ class ProgramContext(Context):
                 value = int(np.frombuffer(content, dtype)[0])
                 if value < op.get("min", value):
                     nodes = ", ".join(op.get("loc", ())) or "the graph"
-                    raise FailureError(f"an extent that {nodes} takes is {value}, and at least {op['min']} is needed")
+                    raise FailureError(f"the operands of {nodes} do not fit: an extent comes out as {value}")
                 self.symbols[op["symbol"]] = value
             else:
                 raise FailureError(f"the engine's schedule has an op '{kind}' that this runtime does not know")

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import tcc
 from tcc.compiler.cli.opt import main as tcc_opt
 from tcc.compiler.cli.tcc import main as tcc_main
+from tcc.errors import FailureError
 from tests.compiler.dynamic_models import MODELS
 from tests.compiler.test_driver import reference
 
@@ -45,6 +47,35 @@ def test_cuda_engines_build(name: str, tmp_path: Path) -> None:
     path, out = tmp_path / "m.onnx", tmp_path / "m.tcc"
     onnx.save(MODELS[name]().model, path)
     assert tcc_main([str(path), "-O1", "--target", "sm_86", "-o", str(out)]) == 0
+
+
+def test_operands_that_do_not_fit_are_refused() -> None:
+    made = MODELS["ranges"]()
+    engine = tcc.compile(made.model, target="cpu")
+    given = made.inputs[0] | {"lengths": np.array([5, 5, 1], np.int64)}
+    engine(given)
+    with pytest.raises(FailureError, match="do not fit: an extent comes out as -3"):
+        engine(given | {"lengths": np.array([-5, -3, -4], np.int64)})
+
+
+def test_a_shape_of_another_size_is_refused() -> None:
+    nodes = [
+        helper.make_node("Compress", ["x", "keep"], ["rows"], "pick", axis=0),
+        helper.make_node("ReduceMax", ["sizes"], ["most"], "most", keepdims=1),
+        helper.make_node("Concat", ["most", "two"], ["shape"], "shape", axis=0),
+        helper.make_node("Reshape", ["rows", "shape"], ["y0"], "arrange"),
+        helper.make_node("Exp", ["y0"], ["y"], "exp"),
+    ]
+    info = helper.make_tensor_value_info
+    inputs = [info("x", 1, [6, 4]), info("keep", 9, [6]), info("sizes", 7, [2])]
+    weights = [numpy_helper.from_array(np.array([2], np.int64), "two")]
+    graph = helper.make_graph(nodes, "g", inputs, [info("y", 1, None)], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    engine = tcc.compile(model, target="cpu")
+    x, keep = np.ones((6, 4), np.float32), np.arange(6) < 3
+    assert engine({"x": x, "keep": keep, "sizes": np.array([6, 1], np.int64)})["y"].shape == (6, 2)
+    with pytest.raises(FailureError, match="the operands of arrange do not fit"):
+        engine({"x": x, "keep": keep, "sizes": np.array([7, 1], np.int64)})
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -98,8 +98,12 @@ def shape_operand(n: Node, value: Value, shape: tuple[Dim, ...], zeros: bool) ->
     hole = n.op(graph.Equal, given, minus)
     filled = n.op(graph.Where, hole, n.constant(1, I64), given)
     rest = n.op(graph.Reduce, filled, kind="prod", axes=(0,), keepdims=True)
-    left = n.op(graph.Div, vector(n, [product(shape)]), rest)
+    total = vector(n, [product(shape)])
+    left = n.op(graph.Div, total, rest)
     wanted = n.op(graph.Where, hole, left, given)
+    # Where the sizes differ there is no such shape, and -1 is refused when the program runs.
+    size = n.op(graph.Reduce, wanted, kind="prod", axes=(0,), keepdims=True)
+    wanted = n.op(graph.Where, n.op(graph.Equal, size, total), wanted, minus)
     copied = [shape[i] if e == 0 and not zeros and i < len(shape) else e for i, e in enumerate(entries)]
     return bind(n, wanted, "shape", [None if isinstance(e, int) and e < 0 else e for e in copied])
 
