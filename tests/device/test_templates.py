@@ -11,8 +11,10 @@ import pytest
 from tcc.codegen.cuda.compile import compile_cuda
 from tcc.codegen.template import candidates, rows_of
 from tcc.ir.targets import target
+from tcc.ir.types import F16, I32
 from tests.codegen.cuda.problems import Checker
 from tests.codegen.cuda.suite import arrays_of, problems
+from tests.codegen.recurrences import LAYERS, Layer, name_of
 
 SUITE = problems()
 SAMPLED = 4
@@ -27,11 +29,28 @@ def launcher():
 
 @pytest.mark.parametrize("kind", sorted(SUITE))
 def test_kernels_compute_what_the_oracle_says(launcher, kind):
+    check_all(launcher, [Checker(problem, arrays_of(problem)) for problem in SUITE[kind]])
+
+
+LARGE = [
+    Layer("lstm", 40, 1, 256),
+    Layer("gru", 20, 9, 200, F16, lengths=I32),
+    Layer("lstm", 10, 33, 512, reverse=True),
+]
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, *LARGE], ids=name_of)
+def test_recurrent_layers(launcher, layer):
+    check_all(launcher, [Checker(layer.func(), layer.arrays(np.random.default_rng(2)))])
+
+
+def check_all(launcher, checkers):
+    """The default and sampled configs of every template that takes a problem."""
     gpu = target(launcher.arch)
     rng = np.random.default_rng(1)
     work = []
-    for problem in SUITE[kind]:
-        checker = Checker(problem, arrays_of(problem))
+    for checker in checkers:
+        problem = checker.problem
         for template, why in candidates(problem, gpu):
             if why is not None:
                 continue
