@@ -520,3 +520,43 @@ def scan_of_chosen_rows() -> Built:
     )  # fmt: skip
     masks = ([1, 0, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 0, 0])
     return made, [{"x": normal(0, 7, 3), "s0": normal(1, 3), "mask": np.array(m, bool)} for m in masks]
+
+
+@built
+def one_element_conditions() -> Built:
+    """A trip count and conditions with a dim of 1, and the largest number of trips that there is beside them."""
+    inside = body(
+        [n("Add", ["s", "x"], ["sn"]), n("Less", ["sn", "limit"], ["less"]), n("Identity", ["less"], ["go"])],
+        [value("i", (), INT), value("c", (1,), BOOL), value("s", (1,))], [value("go", (1,), BOOL), value("sn", (1,))],
+    )  # fmt: skip
+    made = model(
+        [
+            n("Loop", ["k", "yes", "x"], ["y"], "counted", body=inside),
+            n("Loop", ["forever", "yes", "x"], ["z"], "ended", body=inside),
+        ],
+        [value("x", (1,)), value("k", (1,), INT)], [value("y", (1,)), value("z", (1,))],
+        {"yes": np.array([True]), "limit": np.array([7.5], np.float32), "forever": np.array(2**63 - 1)},
+    )  # fmt: skip
+    return made, [{"x": np.array([1.5], np.float32), "k": np.array([k])} for k in (100, 2)]
+
+
+@built
+def shrinking() -> Built:
+    """A state that loses an element in every iteration, until one is left."""
+    inside = body(
+        [
+            n("Slice", ["s", "one", "end", "axis0"], ["sn"]), n("Shape", ["sn"], ["shape"]),
+            n("Gather", ["shape", "first"], ["length"]), n("Greater", ["length", "least"], ["go"]),
+            n("ReduceSum", ["sn"], ["sum"], keepdims=0),
+        ],
+        head(value("s", ("k",))), [GOING, value("sn", ("k2",)), value("sum")],
+    )  # fmt: skip
+    made = model(
+        [n("Loop", ["forever", "yes", "x"], ["y", "sums"], "shrink", body=inside)],
+        [value("x", (40,))], [value("y", ("q",)), value("sums", ("r",))],
+        {
+            "forever": np.array(2**63 - 1), "yes": np.array(True), "one": np.array([1]), "end": np.array([2**31]),
+            "axis0": np.array([0]), "first": np.array(0), "least": np.array(1),
+        },
+    )  # fmt: skip
+    return made, [{"x": normal(0, 40)}]

@@ -62,6 +62,7 @@ def loop(to: Lowers, op: graph.Loop, block: Block) -> Sequence[Value]:
     before = [*before, *op.carried]
     after = [*after, *yielded[1 : 1 + len(op.carried)]]
     initial = [_constant(to, True, op, block) if v is None else to.values[v] for v in before]
+    initial[:tested] = [_scalar(v, block) for v in initial[:tested]]
     types = [a.type for a in source.args[1 if tested else 2 :]]
     for v, t in zip(op.carried, types[tested:], strict=True):
         if _differ(v.type, t):
@@ -75,7 +76,8 @@ def loop(to: Lowers, op: graph.Loop, block: Block) -> Sequence[Value]:
     for each in source.ops:
         if each is not source.terminator:
             to.lower(each, body)
-    following = _apart(to, [to.values[v] for v in after], body, op)
+    given = [to.values[v] for v in after]
+    following = _apart(to, [*(_scalar(v, body) for v in given[:tested]), *given[tested:]], body, op)
     stacked = [to.values[v] for v in yielded[1 + len(op.carried) :]]
     for v in stacked:
         if on_host(v.type):
@@ -132,6 +134,12 @@ def _constant(to: Lowers, value: bool, op: Op, block: Block) -> Value:
     resource = to.module.resources.add(np.asarray(value))
     made = kernel.Constant(value=resource, result_types=[graph.dense((), BOOL)], loc=op.loc)
     return block.append(made).y
+
+
+def _scalar(v: Value, block: Block) -> Value:
+    """A condition, which may have a dim of 1, without it."""
+    t = tensor_type(v)
+    return v if t.rank == 0 else block.append(kernel.ViewOp(v, offset=0, result_types=[t.with_(shape=())])).y
 
 
 def _variable(v: Value, body: Block) -> int | None:
