@@ -13,6 +13,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import tcc
+from tcc import reference
 
 RNG = np.random.default_rng(5)
 F, D, H, I = np.float32, np.float64, np.float16, np.int64
@@ -118,6 +119,30 @@ def test_against_the_reference(name: str) -> None:
     for got, want in zip(run(model, inputs), wanted, strict=True):
         assert got.dtype == want.dtype and got.shape == want.shape
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_a_grid_may_hold_anything(mode: str, padding: str) -> None:
+    x = normal(1, 1, 4, 4)
+    points = np.array([[[[np.nan, 0.0], [np.inf, 0.2], [5.0, -7.0], [-np.inf, np.nan]]]], F)
+    model = node_model("GridSample", {"a": x, "b": points}, 1, {}, 20, mode=mode, padding_mode=padding)
+    (got,) = run(model, {"a": x, "b": points})
+    np.testing.assert_allclose(got, reference.grid_sample(x, points, mode=mode, padding_mode=padding), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint8, np.int64, np.uint64])
+def test_types_of_orders_and_scatters(dtype: Any) -> None:
+    x, new = ((RNG.standard_normal(s) * 20).astype(np.int64).clip(0, 100).astype(dtype) for s in ((4, 9), (3, 9)))
+    for largest in (0, 1):
+        model = node_model("TopK", {"a": x}, 2, {"b": np.array([5])}, 11, largest=largest)
+        for got, want in zip(run(model, {"a": x}), reference.top_k(x, 5, largest=largest), strict=True):
+            np.testing.assert_array_equal(got, want)
+    at = np.array([[-1], [2], [2]])
+    for how in ("none", "add", "mul", "max", "min"):
+        inputs = {"a": x, "b": at, "c": new}
+        (got,) = run(node_model("ScatterND", inputs, 1, {}, 18, reduction=how), inputs)
+        np.testing.assert_array_equal(got, reference.scatter_nd(x, at, new, reduction=how))
 
 
 def test_random_numbers_follow_the_seed() -> None:

@@ -71,7 +71,7 @@ def _interpolate(f: Formula, x: Value, space: Sequence[int], at: Sequence[Value]
             position = f.add(base, float(t)) if t else base
             distance = f.sub(position, a)
             if mode == "nearest":
-                weight = f.add(f.mul(distance, 0.0), 1.0)
+                weight = f.expand(n.like(1.0, a), f.static(a))
             elif mode == "linear":
                 weight = f.sub(1.0, n.op(graph.Abs, distance))
             else:
