@@ -78,6 +78,26 @@ def test_a_shape_of_another_size_is_refused() -> None:
         engine({"x": x, "keep": keep, "sizes": np.array([7, 1], np.int64)})
 
 
+def test_what_is_found_twice_is_looked_for_once() -> None:
+    """Two NonZero of one tensor have extents that are known to be equal."""
+    nodes = [helper.make_node("NonZero", ["x"], [f"p{i}"], f"find{i}") for i in range(2)]
+    nodes += [
+        helper.make_node("Cast", ["p0"], ["a"], "left", to=1),
+        helper.make_node("Cast", ["p1"], ["b"], "right", to=1),
+        helper.make_node("Exp", ["b"], ["e"], "exp"),
+        helper.make_node("Transpose", ["e"], ["t"], "turn", perm=[1, 0]),
+        helper.make_node("MatMul", ["a", "t"], ["y"], "product"),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [info("x", 1, [5, 4])], [info("y", 1, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    engine = tcc.compile(model, target="cpu")
+    assert len([r for r in engine.report if r["kind"] == "host-op"]) <= 1
+    x = np.random.default_rng(0).integers(0, 2, (5, 4)).astype(np.float32)
+    a = np.stack(np.nonzero(x)).astype(np.float32)
+    np.testing.assert_allclose(engine({"x": x})["y"], a @ np.exp(a).T, rtol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", MODELS)
 def test_random_configs_are_right(name: str, seed: int) -> None:

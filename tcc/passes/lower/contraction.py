@@ -82,7 +82,8 @@ def lower_matmul(group: Group) -> Made:
     a, b, y = tensor_type(op.a), tensor_type(op.b), tensor_type(op.y)
     rows = a.shape[-2] if a.rank > 1 else 1
     columns = b.shape[-1] if b.rank > 1 else 1
-    depth = a.shape[-1]
+    deep = (a.shape[-1], b.shape[-2] if b.rank > 1 else b.shape[0])
+    depth = deep[1] if isinstance(deep[1], int) else deep[0]
     batch = y.shape[: y.rank - (a.rank > 1) - (b.rank > 1)]
     m, n, k = Sym("m"), Sym("n"), Sym("k")
     shared = product(b.shape[:-2]) == 1
@@ -95,8 +96,10 @@ def lower_matmul(group: Group) -> Made:
         at = [0 if d == 1 else Sym(f"b{i}") for i, d in enumerate(batch)]
         row = m if rows != 1 else 0
     sides = Sides(group, domain, a.dtype)
-    left = (*broadcast_index(at, a.shape[:-2], domain.ranges), row, k) if a.rank > 1 else (k,)
-    right = (*broadcast_index(at, b.shape[:-2], domain.ranges), k, n) if b.rank > 1 else (k,)
+    # Extents that data decide are taken to agree; where they do not, no read may leave a factor.
+    ka, kb = (k if d == depth else broadcast_index((k,), (d,), domain.ranges)[0] for d in deep)
+    left = (*broadcast_index(at, a.shape[:-2], domain.ranges), row, ka) if a.rank > 1 else (ka,)
+    right = (*broadcast_index(at, b.shape[:-2], domain.ranges), kb, n) if b.rank > 1 else (kb,)
     place = (*at, *((row,) if a.rank > 1 else ()), *((n,) if b.rank > 1 else ()))
     return sides.finish(
         KernelMatMul, sides.side(sides.lhs, op.a, left), sides.side(sides.rhs, op.b, right), op.y, place

@@ -14,7 +14,7 @@ import numpy as np
 from tcc.errors import InputError
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import IRError
-from tcc.ir.expr import Dim, Sym, mul, product, to_text
+from tcc.ir.expr import mul, product
 from tcc.ir.graph import Bind, Concat, Constant, Dims, Fused, If, Iota, Loop, Reshape, Slice
 from tcc.ir.graph import Func as GraphFunc
 from tcc.ir.graph import Yield as GraphYield
@@ -31,7 +31,7 @@ from tcc.ir.kernel import (
     ViewOp,
 )
 from tcc.ir.kernel import Constant as KernelConstant
-from tcc.ir.kernel.symbols import close, substitute_attribute, substitute_type
+from tcc.ir.kernel.symbols import close
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, free_symbols, on_host
@@ -39,6 +39,7 @@ from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.lower import attention, contraction, control, irregular, recurrence, reduction
 from tcc.passes.lower.group import LOWERINGS, Group
 from tcc.passes.lower.host import SPECS
+from tcc.passes.symbols import rename_symbols
 
 assert attention and contraction and irregular and recurrence and reduction  # they fill LOWERINGS
 
@@ -268,26 +269,15 @@ def _rename_symbols(function: GraphFunc) -> None:
     types += [a.type for op in function.walk() for r in op.regions for b in r.blocks for a in b.args]
     names = {s for t in types for s in free_symbols(t)}
     names |= {s for op in function.walk() if isinstance(op, Bind) for s in op.symbols}
-    env: dict[str, Dim] = {}
+    renamed: dict[str, str] = {}
     for name in sorted(n for n in names if _KERNEL_NAME.fullmatch(n)):
         other = f"{name}_"
         while other in names:
             other += "_"
         names.add(other)
-        env[name] = Sym(other)
-    if not env:
-        return
-    for op in function.walk():
-        for v in op.results:
-            v.type = substitute_type(v.type, env)
-        for region in op.regions:
-            for block in region.blocks:
-                for a in block.args:
-                    a.type = substitute_type(a.type, env)
-        for key, value in list(op.attrs.items()):
-            op.attrs[key] = substitute_attribute(value, env)
-        if isinstance(op, Bind):
-            op.attrs["symbols"] = tuple(to_text(env.get(s, Sym(s))) for s in op.symbols)
+        renamed[name] = other
+    if renamed:
+        rename_symbols(function, renamed)
 
 
 def wrap(op: GraphOp) -> Fused:
