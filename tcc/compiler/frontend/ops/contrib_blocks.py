@@ -42,6 +42,8 @@ def matmul_n_bits(n: Node) -> Value:
         raise InputError(f"A is {n.type(a)}, and its K is {depth}, its N {rows} and its block_size {block}")
     blocks = -(-depth // block)
     packed = n.const(1, "B")
+    if packed.dtype != np.uint8:
+        raise InputError(f"B is of {packed.dtype}, and packed u8 is needed")
     if packed.size != rows * blocks * (block * bits // 8):
         raise InputError(f"B has {packed.size} bytes, which is not {rows} rows of {blocks} blocks of {block} values")
     weights = _unpacked(packed.reshape(rows, -1), bits).astype(np.float32)
@@ -96,6 +98,8 @@ def gather_block_quantized(n: Node) -> Value:
             f"its data are {n.type(data)} and its scales {n.type(scales)}, which its gather_axis {gather}, "
             f"quantize_axis {along} and block_size {block} do not fit"
         )
+    if zeros is not None and (n.rank(zeros) != rank or n.dtype(zeros) != n.dtype(data)):
+        raise InputError(f"its zero_points are {n.type(zeros)}, and its data {n.type(data)}")
     extent = known_dim(n.shape(data)[gather], "the extent of its gather_axis")
     place = n.cast(at, I64)
     place = n.op(graph.Where, n.op(graph.Less, place, n.constant(0, I64)),

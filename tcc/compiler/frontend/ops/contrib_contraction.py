@@ -133,6 +133,8 @@ def pad(n: Node) -> Value:
         return x
     value: float = 0.0
     known = n.known(fill)
+    if fill is not None and n.type(fill).size != 1:
+        raise InputError(f"its value is {n.type(fill)}, and one number is needed")
     if known is not None:
         value, fill = known.reshape(-1)[0].item(), None
     elif fill is not None:

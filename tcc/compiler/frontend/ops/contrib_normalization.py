@@ -88,8 +88,10 @@ def _embedded(n: Node, places: Value | None, real: Callable[[Value, int], Value]
     """
     words, segments, mask = n.input(0), n.optional(1), n.optional(7)
     batch, length = need_rank(n, words, "input_ids", 2)
+    need_rank(n, n.input(2), "word_embedding", 2)
     total = real(n.op(graph.Gather, n.input(2), words, axis=0), 0)
     table = n.input(3)
+    need_rank(n, table, "position_embedding", 2)
     if places is None:
         width = n.shape(table)[1]
         position = n.op(graph.Slice, table, starts=(0, 0), sizes=(length, width), steps=(1, 1))

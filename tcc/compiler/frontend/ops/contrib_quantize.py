@@ -264,6 +264,8 @@ def _scaled_product(
     n: Node, product: Value, a_scale: Value, b_scale: Value, bias: Value | None
 ) -> Value:  # fmt: skip
     """An integer product in f32, with a bias a column."""
+    if n.rank(product) < 1:
+        raise InputError("its operands are vectors, and B must be a matrix")
     width = n.shape(product)[-1]
     factor = n.op(graph.Mul, a_scale, _columns(n, b_scale, width, "scale of B"))
     y = n.op(graph.Mul, n.cast(product, F32), factor)

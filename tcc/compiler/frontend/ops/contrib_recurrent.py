@@ -145,6 +145,16 @@ def dynamic_quantize_lstm(n: Node) -> Sequence[Value | None]:
         raise InputError(f"W is {n.type(w)} and R {n.type(r)}, which do not fit X {n.type(x)} and {count} direction(s)")
     if n.attr("hidden_size", hidden) != hidden:
         raise InputError(f"its hidden_size is {n.attr('hidden_size')}, and R {n.type(r)} has {hidden} units")
+    for i, name, wanted in (
+        (3, "B", (count, 2 * size)),
+        (4, "sequence_lens", (batch,)),
+        (5, "initial_h", (count, batch, hidden)),
+        (6, "initial_c", (count, batch, hidden)),
+        (7, "P", (count, 3 * hidden)),
+    ):
+        given = n.optional(i)
+        if given is not None and n.shape(given) != wanted:
+            raise InputError(f"its {name} is {n.type(given)}, and {[str(d) for d in wanted]} is needed")
     steps = known_dim(steps, "the number of its steps")
     known = n.known(n.optional(4))
     lengths = None if known is not None and bool((known == steps).all()) else n.optional(4)

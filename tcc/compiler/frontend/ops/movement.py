@@ -360,8 +360,10 @@ def space_to_depth(n: Node) -> Value:
 @onnx_op("Trilu")
 def trilu(n: Node) -> Value:
     x = n.input(0)
-    k = n.ints(1, "k")[0] if n.optional(1) is not None else 0
-    return n.op(graph.Trilu, x, k=k, part="upper" if n.flag("upper", True) else "lower")
+    k = n.ints(1, "k") if n.optional(1) is not None else [0]
+    if len(k) != 1:
+        raise InputError(f"its k has {len(k)} elements, and one is needed")
+    return n.op(graph.Trilu, x, k=k[0], part="upper" if n.flag("upper", True) else "lower")
 
 
 @onnx_op("CenterCropPad")

@@ -95,6 +95,8 @@ def dequantize_linear(n: Node) -> Value:
 
 def dynamic_quantized(n: Node, x: Value) -> tuple[Value, Value, Value]:
     """x in u8 with the scale and zero point of its own range, 0 included."""
+    if not n.dtype(x).is_float:
+        raise InputError(f"what is to be quantized is {n.type(x)}, and floats are needed")
     axes = tuple(range(n.rank(x)))
 
     def extreme(kind: str, cls: type[graph.Binary]) -> Value:
