@@ -2,12 +2,13 @@
 #   make demo    compile a pretrained model, run it, show what was chosen
 #   make check   format, lint, types and the fast tests (under 2 minutes)
 #   make test    lint, types and every test (under 25 minutes on 2 cores)
+#   make conformance  ONNX's backend suite on the CPU; writes spec/conformance.md and its results
 #   make fuzz    the property tests on fresh examples, many of them
 #   make format  rewrite the sources in the project's format
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint test fuzz format clean
+.PHONY: help setup demo check lint test conformance fuzz format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,6 +51,9 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) -q
+
+conformance: $(STAMP)
+	$(BIN)/python -m tests.conformance.report --write --processes $(JOBS)
 
 fuzz: $(STAMP)
 	TCC_HYPOTHESIS=fuzz $(BIN)/python -m pytest -n $(JOBS) -q $$(grep -rl --include='test_*.py' hypothesis tests)

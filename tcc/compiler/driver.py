@@ -19,6 +19,7 @@ from tcc.compiler.phases.pipelines import pipelines
 from tcc.compiler.targets import resolve_target
 from tcc.errors import InputError
 from tcc.ir.module import ModuleOp
+from tcc.ir.resources import ResourceStore
 from tcc.ir.rewriter import Decisions
 from tcc.passes.base import PassContext
 from tcc.passes.dump import Dump, named_resources
@@ -111,11 +112,13 @@ def compile_model(
 def compile_imported(
     imported: Imported, options: Options, decisions: Decisions, manager: PassManager | None = None
 ) -> EngineContent:
-    """The engine of an imported model."""
+    """The engine of an imported model, whose constants are let go: caches of plans may hold its kernels for longer."""
     module = ready(imported, options)
     context = context_for(module, options)
     context.decisions = decisions
-    return engine_content(module, context, manager or PassManager())
+    content = engine_content(module, context, manager or PassManager())
+    module.resources = ResourceStore()
+    return content
 
 
 def finish(module: ModuleOp, options: Mapping[str, Any]) -> bytes:
