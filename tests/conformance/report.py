@@ -33,12 +33,17 @@ VERDICTS = {"refused": "are refused with a sentence", "wrong": "give wrong resul
             "idle": "are right without a kernel where one must run"}  # fmt: skip
 
 
-def stored(found: Sequence[Outcome], device: str, opt_level: int, seconds: float, processes: int) -> str:
+def head_commit() -> str:
+    """The commit of the sources; "" outside a checkout."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def stored(found: Sequence[Outcome], device: str, opt_level: int, seconds: float, processes: int, commit: str) -> str:
     """The results as JSON, one case a line."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     head = {
         "device": device, "hardware": _hardware(device), "onnx": onnx.__version__, "opt_level": opt_level,
-        "commit": commit.strip(), "date": time.strftime("%Y-%m-%d", time.gmtime()), "seconds": round(seconds, 1),
+        "commit": commit, "date": time.strftime("%Y-%m-%d", time.gmtime()), "seconds": round(seconds, 1),
         "processes": processes,
     }  # fmt: skip
     rows = [json.dumps({k: v for k, v in asdict(o).items() if v or k == "launches"}) for o in found]
@@ -133,9 +138,9 @@ def main() -> None:
     p.add_argument("--work", action="store_true", help="the functions called on the host, and passes without a kernel")
     args = p.parse_args()
     names = [n for n in cases() if args.only in n][:: args.every]
-    begun = time.monotonic()
+    begun, commit = time.monotonic(), head_commit()
     found = attempt_all(names, args.processes, device=args.device, opt_level=args.opt_level)
-    text = stored(found, args.device, args.opt_level, time.monotonic() - begun, args.processes)
+    text = stored(found, args.device, args.opt_level, time.monotonic() - begun, args.processes, commit)
     if args.short:
         for o in found:
             if o.verdict != "pass":
