@@ -24,7 +24,8 @@ PLAIN = np.array(["Monday", "tuesday", "monday", "MONDAY"], object)
         ("StringSplit", WORDS.reshape(3, 2), {"delimiter": "o", "maxsplit": 1}, 2),
         ("StringSplit", np.empty((0,), object), {}, 2),
         # onnx.reference also drops empty strings and accents, of which the operator's text says nothing.
-        ("StringNormalizer", PLAIN, {"stopwords": ["monday"], "case_change_action": "UPPER", "is_case_sensitive": 1}, 1),
+        ("StringNormalizer", PLAIN,
+         {"stopwords": ["monday"], "case_change_action": "UPPER", "is_case_sensitive": 1}, 1),
         ("StringNormalizer", PLAIN[None], {"stopwords": ["Monday"], "case_change_action": "LOWER"}, 1),
         ("StringNormalizer", WORDS[:1], {"stopwords": ["Monday"], "is_case_sensitive": 1}, 1),
         ("TfIdfVectorizer", np.array(["a", "b", "a", "b", "c"], object),

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import onnx_op
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
-from tcc.ir.types import F8E8M0, F32, F64, I64, DType
+from tcc.ir.types import F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, F32, F64, I64, DType
 
 _BINARY: dict[str, type[Op]] = {
     "Add": graph.Add,
@@ -144,6 +146,12 @@ def cast_like(n: Node) -> Value:
     return _convert(n, n.input(0), n.dtype(n.input(1)))
 
 
+# Halfway from the largest finite value to what would follow it, and whether a tie rounds up, to the even one.
+_OVERFLOWS: dict[DType, tuple[float, bool]] = {
+    F8E4M3FN: (464.0, False), F8E4M3FNUZ: (248.0, True), F8E5M2FNUZ: (61440.0, True),
+}  # fmt: skip
+
+
 def _convert(n: Node, x: Value, to: DType) -> Value:
     if n.dtype(x) == to:
         return x
@@ -151,7 +159,14 @@ def _convert(n: Node, x: Value, to: DType) -> Value:
     if mode not in ("up", "down", "nearest"):
         raise InputError(f"its round_mode is {mode}, and up, down and nearest are the choices")
     saturate = n.flag("saturate", True)
-    if to is F8E8M0 or (to.is_float and to.bits <= 8 and not saturate):
+    source = n.dtype(x)
+    if to in _OVERFLOWS and not saturate and source.kind in ("float", "int", "uint"):
+        # What rounds past the largest value is NaN; kernels clamp it.
+        limit, reached = _OVERFLOWS[to]
+        x = x if source.is_float and source.bits >= 16 else n.cast(x, F32)
+        beyond = n.op(graph.GreaterEqual if reached else graph.Greater, n.op(graph.Abs, x), n.like(limit, x))
+        return n.op(graph.Cast, n.op(graph.Where, beyond, n.like(np.nan, x), x), to=to)
+    if to is F8E8M0 or (to is F8E5M2 and not saturate):
         # Kernels round to the nearest and clamp to the largest finite value.
         options = {"to": to, "saturate": int(saturate), "round_mode": mode}
         types = (graph.dense(n.shape(x), to),)
