@@ -212,7 +212,7 @@ class _Engine:
             at = {"space": "arena", "offset": place[1], **_shape(whole), "bytes": size_of(root)}
             if offset == 0:
                 at |= _shape(t)
-                return self.add(("arena", place[1], at["bytes"], *_key(t)), at)
+                return self.add(("arena", place[1], repr(at["bytes"]), *_key(t)), at)
             base = self.add(("arena", place[1], at["bytes"], *_key(whole)), at)
             return self.view(base, offset, t)
         if place is not None:

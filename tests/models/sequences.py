@@ -174,9 +174,9 @@ def state_space() -> Model:
     return g.model(y)
 
 
-def translator() -> Model:
+def translator(steps: int | None = 5) -> Model:
     """An encoder, and a Loop that decodes greedily: a GRU cell in matmuls, attention to what was encoded, the best word
-    fed back, five times."""
+    fed back. Without `steps` it goes on until the word 0 comes, at most 12 times."""
     g = Net(17, 29)
     w, words, t = 8, 11, 6
     ids = g.input("ids", g.rng.integers(0, words, (2, t)).astype(np.int64))
@@ -196,11 +196,20 @@ def translator() -> Model:
         h_next = g("Add", g("Mul", update, "h"), g("Mul", g("Sub", g.f(1.0), update), new))
         logits = g.linear(h_next, w, words)
         word = g("ArgMax", logits, axis=1, keepdims=0)
-        ends += [g("Identity", "going"), word, h_next, g("Identity", word), g("Softmax", logits, axis=-1)]
-    most = g.const(np.array(5, np.int64))
+        if steps is None:
+            going = g("Greater", g("ReduceMax", word, keepdims=0), g.const(np.int64(0)))
+        else:
+            going = g("Identity", "going")
+        ends += [going, word, h_next, g("Identity", word), g("Softmax", logits, axis=-1)]
+    most = g.const(np.array(12 if steps is None else steps, np.int64))
     start = g.const(np.array([1, 2], np.int64))
     _, h, text, probabilities = g.many("Loop", [most, g.const(np.array(True)), start, h], 4, body=body)
     return g.model(g("Transpose", text, perm=[1, 0]), probabilities, h)
+
+
+def translator_until_the_end() -> Model:
+    """`translator` with a number of steps that data decides."""
+    return translator(None)
 
 
 def graph_net() -> Model:
@@ -276,5 +285,5 @@ def newest() -> Model:
 
 MODELS = {f.__name__: f for f in (
     crnn, speech, speech_8k, tagger, wavenet, experts, einsums, decoder, state_space, translator,
-    graph_net, recommender, spectral, newest,
+    translator_until_the_end, graph_net, recommender, spectral, newest,
 )}  # fmt: skip

@@ -84,6 +84,19 @@ def running_total_from_the_end_of_what_data_decide() -> Model:
     return model(20, nodes, {"x": np.maximum(normal(5, 6), 0)}, {"one": np.array(1)})
 
 
+@found
+def first_numbers_as_many_as_data_decide() -> Model:
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["t"]),
+        helper.make_node("Greater", ["t", "c"], ["larger"]),
+        helper.make_node("Cast", ["larger"], ["ones"], to=onnx.TensorProto.INT64),
+        helper.make_node("ReduceSum", ["ones", "zero"], ["count"], keepdims=1),
+        helper.make_node("Slice", ["t", "zero", "count", "zero"], ["first"]),
+        helper.make_node("Softmax", ["first"], ["y"], axis=0),
+    ]
+    return model(18, nodes, {"x": normal(9)}, {"c": np.array(0, np.float32), "zero": np.array([0])})
+
+
 @pytest.mark.parametrize("name", FOUND)
 def test_found(name: str) -> None:
     outcome = check(FOUND[name](), 0, levels=(0, 1, 3))

@@ -137,9 +137,14 @@ def argument(g: Gen, array: Array) -> str:
 
 @step("fib", weight=3)
 def loop(g: Gen, x: str) -> str:
-    """A Loop of a few iterations, with carried and scanned values."""
+    """A Loop of a few iterations, with carried and scanned values. The number of iterations is known, an input,
+    computed, or hangs on what is carried; then nothing takes the scanned values, whose extents are not known.
+    """
     deeper(g)
     trips = g.pick([2, 3, 1, 4, 2, 0])
+    kind = g.pick(["known", "known", "input", "computed", "condition"])
+    if kind in ("input", "computed") and g.depth:
+        kind = "known"
     states = [x, *([g.pick(g.alive)] if g.alive and g.chance(0.4) else [])]
     with g.inside() as body:
         counter = argument(g, np.array(0, np.int64))
@@ -153,12 +158,23 @@ def loop(g: Gen, x: str) -> str:
         after = [carried_on(g, body, h) for h in held]
         rows = [result(g, body, g.pick(made or held)) for _ in range(g.pick([0, 1, 1, 2] if trips else [0]))]
         inputs = [info(n, g.values[n]) for n in (counter, going, *held)]
-        bodies = graph(g, body, inputs, [g("Identity", going), *after, *rows])
+        if kind == "condition":
+            sign = g("Cast", g.pick(after), to=TensorProto.FLOAT)
+            sign = g.reduce("Max", sign, list(range(len(g.shape(sign)))), 0) if g.shape(sign) else sign
+            on = g(g.pick(["Greater", "Less"]), sign, g.f(g.pick([0.0, 0.5, 1.0])))
+        else:
+            on = g("Identity", going)
+        bodies = graph(g, body, inputs, [on, *after, *rows])
     names = [g.fresh() for _ in range(len(states) + len(rows))]
-    count = g.const(np.array(trips, np.int64))
-    first = g.const(np.array(True)) if g.chance(0.5) else ""
+    most = np.array(trips, np.int64)
+    count = g.input(most) if kind == "input" else g.const(most)
+    if kind == "computed":
+        number = g("Cast", g("Cast", x, to=TensorProto.FLOAT), to=TensorProto.INT64)
+        number = g.reduce("Max", number, list(range(len(g.shape(x)))), 0) if g.shape(x) else number
+        count = g("Min", g("Max", number, g.const(np.int64(0))), count)
+    first = g.const(np.array(True)) if g.chance(0.5) or kind == "condition" else ""
     outputs = finish(g, helper.make_node("Loop", [count, first, *states], names, f"Loop_{names[0]}", body=bodies))
-    g.alive.extend(outputs[1:])
+    g.alive.extend(outputs[1:] if kind == "known" else outputs[1 : len(states)])
     return outputs[0]
 
 
