@@ -3,9 +3,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.random_graphs.gen import Gen, Refused
 from tests.random_graphs.steps.contraction import window
 from tests.random_graphs.steps.table import step
+
+
+def fits(space: tuple[int, ...], attrs: dict[str, Any]) -> bool:
+    """Whether a whole window lies in the padded extents: with ceil_mode, inference wants no more than a part of one."""
+    pads = attrs.get("pads", [0] * 2 * len(space))
+    dilations = attrs.get("dilations", [1] * len(space))
+    return all(
+        (k - 1) * by + 1 <= d + before + after
+        for d, k, by, before, after in zip(
+            space, attrs["kernel_shape"], dilations, pads[: len(space)], pads[len(space) :], strict=True
+        )
+    )
 
 
 @step("f", range(3, 6), weight=4)
@@ -16,7 +30,7 @@ def pool(g: Gen, x: str) -> str:
     kind = g.pick(["MaxPool", "MaxPool", "AveragePool", "AveragePool", "LpPool"])
     newer = {"MaxPool": 11, "AveragePool": 19, "LpPool": 18}[kind]
     attrs = window(g, space, 3, dilated=g.opset >= newer)
-    if "auto_pad" not in attrs and g.chance(0.4) and (kind != "LpPool" or g.opset >= 18):
+    if "auto_pad" not in attrs and g.chance(0.4) and (kind != "LpPool" or g.opset >= 18) and fits(space, attrs):
         attrs["ceil_mode"] = 1
     if kind == "AveragePool" and g.chance(0.5):
         attrs["count_include_pad"] = 1
