@@ -176,3 +176,12 @@ def test_default_is_legal():
         for t in LEVELS:
             assert TEMPLATES[REDUCE].why_illegal(f, TEMPLATES[REDUCE].default(f, t), t) is None
             assert np.all(TEMPLATES[REDUCE].cost(f, TEMPLATES[REDUCE].legal_columns(f, t)[0], t) > 0)
+
+
+@pytest.mark.parametrize("t", LEVELS, ids=lambda t: t.name)
+def test_equal_columns_have_equal_sums(rng, t):
+    f = columns_sum(49, 1000)
+    x = np.repeat(rng.standard_normal((49, 1), np.float32), 1000, 1)
+    for config in rows_of(TEMPLATES[REDUCE].legal_columns(f, t)[0]):
+        (y,) = run(f, [x], REDUCE, config, t)
+        assert (y == y[0]).all(), config

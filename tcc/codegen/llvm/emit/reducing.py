@@ -179,9 +179,16 @@ class Reduction:
             parts = [combine(self.e, combiner, a, b) for a, b in pairs] + parts[2 * half :]
         return parts[0]
 
+    def _ways(self) -> int:
+        """How many sums of each point are kept side by side. The same for all points, in the tail of a row too: equal
+        numbers must give equal sums wherever they lie."""
+        length = self.nest.parallel.get(self.dim or "", 1)
+        vectors = -(-length // self.lanes) if isinstance(length, int) else self.unroll
+        return max(1, self.unroll // max(1, min(vectors, self.unroll)))
+
     def _lanewise(self, points: Sequence[Point], compute: Compute, part: tuple[Int, Int] | None) -> list[list[Val]]:
         e, dim = self.e, list(self.nest.reduce)[-1]
-        ways = max(1, self.unroll // len(points))
+        ways = self._ways()
         totals = [[self._variables(p.lanes) for _ in range(ways)] for p in points]
         with self.outer(points[0], part) as (inside, start, stop):
             moved = {n: inside.at[n] for n in list(self.nest.reduce)[:-1]}
