@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A copy of memory, then the updates step after step, each step's lines side by side."""
+"""A copy, then the updates step after step, each step's lines side by side."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tcc.codegen.llvm.emit import I1, Body, Int, KernelEmitter, Point, address, extents, load_all, refuse_symbols
-from tcc.codegen.llvm.emit.values import VOID
+from tcc.codegen.llvm.emit import Body, Int, KernelEmitter, Point, address, extents, load_all, refuse_symbols, vector
+from tcc.codegen.llvm.emit.values import storage_type
 from tcc.codegen.llvm.templates.naive_irregular import copy_points, scatter_addresses, update
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, template
 from tcc.ir.kernel import Func, Scatter
@@ -73,7 +73,7 @@ class ScatterLines(Template):
                 known = dict(zip(shared, load_all(e, body.operands, Point(step), shared), strict=True))
                 with e.points(first, last, [size[n] for n in names], "line") as line:
                     update(e, body, Point({**step, **dict(zip(names, line, strict=True))}), known)
-        return e.emitted(instruction="scalar", copy="memory" if plain(anchor) else "elements")
+        return e.emitted(instruction="scalar", copy="vectors" if plain(anchor) else "elements")
 
 
 def _indirect(e: KernelEmitter, i: int) -> bool:
@@ -99,8 +99,19 @@ def plain(anchor: Scatter) -> bool:
 
 
 def _copy(e: KernelEmitter, body: Body, start: Int, stop: Int) -> None:
-    """Elements start … stop - 1 as bytes."""
+    """Elements start … stop - 1 as they lie, vectors of them and then one by one. No call of memcpy: an object's code
+    may be loaded farther from it than a call reaches."""
     dtype = body.results[0].dtype
-    to, source = (address(e, a.pointer, start, dtype) for a in (body.results[0], body.operands[0]))
-    count = e.i64(e.mul(e.sub(stop, start), dtype.bytes))
-    e.call("llvm.memcpy.p0.p0.i64", VOID, [to, source, count, I1(0)])
+    lanes = max(1, e.target.vector_bytes // dtype.bytes)
+
+    def move(at: Int, count: int) -> None:
+        source, to = (address(e, a.pointer, at, dtype) for a in (body.operands[0], body.results[0]))
+        raw = e.b.load(source, typ=vector(storage_type(dtype), count), align=dtype.bytes)
+        e.b.store(raw, to, align=dtype.bytes)
+
+    whole = e.mul(e.floordiv(e.sub(stop, start), lanes, nonnegative=True), lanes)
+    middle = e.add(start, whole)
+    with e.loop(start, middle, step=lanes, name="vector", unroll=4) as at:
+        move(at, lanes)
+    with e.loop(middle, stop, name="rest", unroll=False) as at:
+        move(at, 1)
