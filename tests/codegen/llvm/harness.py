@@ -6,7 +6,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from tcc.ir.kernel.symbols import bind
 from tcc.ir.targets import Target, cpu_target, target
 from tcc.ir.types import TensorType
 from tcc.ir.verifier import verify
+from tcc.runtime.cpu.objects import ObjectLibrary
 
 Array = np.ndarray[Any, Any]
 
@@ -51,23 +51,16 @@ def llvm_target(t: Target) -> CpuTarget:
     return CpuTarget(llvm.get_process_triple(), t.llvm_cpu)
 
 
-@functools.cache
-def _engine() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine()
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-
-
 class Loaded:
     """A compiled kernel that can be called on buffers."""
 
     def __init__(self, emitted: Emitted, t: Target) -> None:
         self.emitted = emitted
         (made,) = compile_all([("kernel", emitted.source)], llvm_target(t))
-        engine = self.engine = _loader(made.content)
+        entries = list(dict.fromkeys(launch.entry for launch in emitted.launches))
+        self.library = ObjectLibrary([made.content], entries, "of a test")
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-        self.functions = [kind(engine.get_function_address(launch.entry)) for launch in emitted.launches]
+        self.functions = [kind(self.library.address(launch.entry)) for launch in emitted.launches]
 
     def scratch(self) -> list[Array]:
         """Workspaces, poisoned where they need not be zero."""
@@ -96,25 +89,6 @@ class Loaded:
                 for first, last in reversed(list(itertools.pairwise(bounds))):
                     if first < last:
                         function(slots, wave * each + first, wave * each + last)
-
-
-_LOADED: OrderedDict[bytes, Any] = OrderedDict()
-_KEPT = 64
-"""Objects kept loaded: with thousands of them the sections of one object come to lie too far apart for its code."""
-
-
-def _loader(content: bytes) -> Any:
-    """A JIT that holds the object (MCJIT keeps symbols of one name apart only in engines of their own)."""
-    if content not in _LOADED:
-        _engine()
-        machine = llvm.Target.from_default_triple().create_target_machine()
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        engine.add_object_file(llvm.ObjectFileRef.from_data(content))
-        engine.finalize_object()
-        _LOADED[content] = engine
-        if len(_LOADED) > _KEPT:
-            _LOADED.popitem(last=False)
-    return _LOADED[content]
 
 
 def aligned_size(nbytes: int) -> int:
