@@ -83,6 +83,8 @@ def source_coordinates(
 
     if mode == "half_pixel" or (mode == "pytorch_half_pixel" and out > 1):
         return unscale(x + real(0.5)) - real(0.5)
+    if mode == "tf_half_pixel_for_nn":
+        return unscale(x + real(0.5))
     if mode == "half_pixel_symmetric":
         adjustment = out / (scale * size)
         return real(size / 2 * (1 - adjustment)) + unscale(x + real(0.5)) - real(0.5)
@@ -98,7 +100,7 @@ def source_coordinates(
         return np.full(out, 0.5 * (start + end) * (size - 1), dtype)
     if mode == "pytorch_half_pixel":
         return np.zeros(out, dtype)
-    raise ValueError(f"coordinate_transformation_mode '{mode}' is not one of ONNX Resize's six.")
+    raise ValueError(f"coordinate_transformation_mode '{mode}' is not one of ONNX Resize's.")
 
 
 _NEAREST: dict[str, Any] = {

@@ -12,6 +12,8 @@ from onnx import TensorProto
 
 from tests.frontend.onnx_models import F, make, node, same_as_peer
 
+TF_PIXELS = "tf_half_pixel_for_nn"  # of opset 11 alone
+
 OLD_FORMS: dict[str, tuple[int, list[onnx.NodeProto], tuple[int, ...], dict[str, Any]]] = {
     "softmax-11 over several dims": (11, [node("Softmax", ["x"], ["y"], axis=1)], (2, 3, 4), {}),
     "log-softmax-11, last dim": (11, [node("LogSoftmax", ["x"], ["y"], axis=-1)], (2, 3, 4), {}),
@@ -120,6 +122,12 @@ OLD_FORMS: dict[str, tuple[int, list[onnx.NodeProto], tuple[int, ...], dict[str,
         [node("Resize", ["x", "r", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")],
         (1, 1, 3, 4),
         {"r": np.float32([]), "s": np.float32([1, 1, 2, 2])},
+    ),
+    "resize-11, tf half pixel": (
+        11,
+        [node("Resize", ["x", "r", "s"], ["y"], nearest_mode="floor", coordinate_transformation_mode=TF_PIXELS)],
+        (1, 2, 5, 4),
+        {"r": np.float32([]), "s": np.float32([1, 1, 2.5, 0.7])},
     ),
     "resize-13, sizes, cubic": (
         13,

@@ -53,8 +53,6 @@ def resize(n: Node) -> Value:
     }
     if attrs["coordinate_mode"] == "tf_crop_and_resize":
         attrs["roi"] = tuple(float(v) for v in n.const(1, "roi").reshape(-1))
-    if attrs["coordinate_mode"] == "tf_half_pixel_for_nn":
-        raise InputError("its coordinate_transformation_mode tf_half_pixel_for_nn left ONNX in opset 13; re-export it")
     return _resize(n, n.attr("mode", "nearest"), scales, sizes, axes, attrs)
 
 
