@@ -116,6 +116,8 @@ def _plan_or_reason(problem: Func, target: Target) -> Plan | str:
         pixel, tap = coefficient(index, f"o{way}"), coefficient(index, f"k{way}")
         if not way or way in borders or pixel is None or tap is None or pixel < 0 or tap < 0:
             return "its border is not that of a sliding window"
+        if not isinstance(extent, int):
+            return f"its input's extent {extent} is not bound"
         start = substitute(index, {f"o{way}": 0, f"k{way}": 0})
         assert isinstance(start, int)
         borders[way] = (pixel, tap, start, extent)

@@ -94,6 +94,8 @@ def make_plan(problem: Func, target: Target) -> Plan | str:
             step = coefficient(index, inner[0])
             if step is None or step <= 0:
                 return "llvm.pool takes windows that slide by constant steps only"
+            if not isinstance(extent, int):
+                return f"llvm.pool takes inputs of known extents only, not {extent}"
             clip = Clip(step, add(index, mul(-step, Sym(inner[0]))), extent)
             if clips.setdefault(inner[0], clip) != clip:
                 return "llvm.pool takes operands padded alike only"
