@@ -55,7 +55,7 @@ def test_copies_cover_the_bytes_to_rotate_over() -> None:
     alone, many = Timer(engine, x), Timer(engine, x, rotate_bytes=1 << 20)
     assert alone.sets == 1
     assert many.sets == -(-(1 << 20) // many._sets[0].nbytes) > 40
-    assert many.repeats % many.sets == 0 and alone.repeats > 1
+    assert many.repeats % many.sets == 0 and alone.repeats >= 1
     assert len({held.table for held in many._sets}) == many.sets
     assert len({held._context.weights for held in many._sets}) == many.sets
     many.close()
