@@ -27,7 +27,7 @@ ONCE_FAILED = (
 
 @pytest.mark.parametrize("opt_level", [0, 1])
 def test_a_sample_gives_the_stored_outputs(opt_level: int) -> None:
-    chosen = dict.fromkeys([*list(cases())[opt_level::24], *ONCE_FAILED])
+    chosen = dict.fromkeys([*list(cases())[opt_level :: 24 if opt_level else 48], *ONCE_FAILED])
     found = [attempt(cases()[n], opt_level=opt_level) for n in chosen]
     bad = [f"{o.name}: {o.verdict}: {o.message}" for o in found if o.verdict not in ("pass", "refused", "idle")]
     assert not bad, "\n".join(bad)

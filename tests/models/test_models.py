@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models of every kind against ONNX Runtime: with default kernels, and with random legal configs at -O3.
 
-For sm_86 every one becomes an engine.
+One in four also becomes an engine for sm_86.
 """
 
 from __future__ import annotations
@@ -35,6 +35,6 @@ def test_models_say_something(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", list(MODELS)[::4])
 def test_cuda_engines_build(name: str) -> None:
     assert compile_model(MODELS[name]().proto, Options(target="sm_86", opt_level=1)).kernels

@@ -93,7 +93,7 @@ def append(path: Path, number: int) -> None:
 
 def test_processes_may_append_at_once(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=append, args=(path, n)) for n in range(3)]
     for w in workers:
         w.start()
