@@ -5,6 +5,7 @@ from __future__ import annotations
 
 _VIEW = "moves no element: the result is the operand's memory"
 _SHAPE = "its result is known from shapes alone"
+_SIZE = "is known once its size is, and that decides the shape"
 _VALUE = "its result is in the model"
 _HOST = "is a host op: "
 _FLOW = "runs what is in it"
@@ -15,6 +16,7 @@ _TRAINING = _HOST + "it is a step of training"
 
 WITHOUT_KERNEL: dict[str, str] = {
     "Constant": _VALUE,
+    "HannWindow": _SIZE, "HammingWindow": _SIZE, "BlackmanWindow": _SIZE,
     "Shape": _SHAPE, "Size": _SHAPE, "ConstantOfShape": _SHAPE, "EyeLike": _SHAPE,
     "Identity": _VIEW, "Reshape": _VIEW, "Flatten": _VIEW, "Squeeze": _VIEW, "Unsqueeze": _VIEW, "Dropout": _VIEW,
     "Slice": "is a view where the slice is contiguous", "Split": "is a view where the parts are contiguous",

@@ -15,7 +15,7 @@ from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
-from tcc.ir.types import F32, F64, DType
+from tcc.ir.types import F64, DType
 
 
 def _number(n: Node, index: int, what: str) -> int:
@@ -160,10 +160,22 @@ def window_function(n: Node) -> Value:
 
 @onnx_op("MelWeightMatrix")
 def mel_weight_matrix(n: Node) -> Value:
-    """A constant of its five parameters."""
+    """Triangles over the bins of a transform, in f64 from the rate and the edges; the two sizes decide the shape and
+    are read ahead."""
     dtype = element_type(n.attr("output_datatype", 1), "its result")
-    what = ("num_mel_bins", "dft_length", "sample_rate")
-    bins, length, rate = (_number(n, i, w) for i, w in enumerate(what))
-    low, high = (float(n.const(i, w).reshape(-1)[0]) for i, w in ((3, "lower_edge_hertz"), (4, "upper_edge_hertz")))
-    made = reference.mel_weight_matrix(bins, length, rate, low, high, output_datatype=F32.numpy)
-    return n.constant(made, dtype)
+    bins, length = _number(n, 0, "num_mel_bins"), _number(n, 1, "dft_length")
+    rate, first, last = (n.reshape(n.cast(n.input(i), F64), ()) for i in (2, 3, 4))
+    f = Formula(n)
+    per_mel = math.log(10) / 2595
+    low, high = (f.mul(n.op(graph.Log, f.add(f.div(hertz, 700.0), 1.0)), 1 / per_mel) for hertz in (first, last))
+    mels = f.add(low, f.mul(n.constant(np.arange(bins + 2.0), F64), f.div(f.sub(high, low), bins + 2.0)))
+    hertz = f.mul(f.sub(n.op(graph.Exp, f.mul(mels, per_mel)), 1.0), 700.0)
+    edges = f.floor(f.div(f.mul(hertz, length + 1.0), rate))
+    left, centre, right = (f.part(edges, 0, i, bins) for i in range(3))
+    row = n.constant(np.arange(length // 2 + 1.0)[:, None], F64)
+    # An edge that coincides with the centre leaves a step there, and the centre itself always weighs 1.
+    rise = f.where(f.less(left, centre), f.div(f.sub(row, left), f.most(f.sub(centre, left), 1.0)), 1.0)
+    fall = f.div(f.sub(right, row), f.most(f.sub(right, centre), 1.0))
+    falling = f.both(f.less(centre, row), f.less(row, right))
+    rising = f.both(f.at_most(left, row), f.at_most(row, centre))
+    return n.cast(f.where(rising, rise, f.where(falling, fall, f.zeros((), F64))), dtype)
