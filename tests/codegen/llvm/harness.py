@@ -58,9 +58,9 @@ class Loaded:
         self.emitted = emitted
         (made,) = compile_all([("kernel", emitted.source)], llvm_target(t))
         entries = list(dict.fromkeys(launch.entry for launch in emitted.launches))
-        self.library = ObjectLibrary([made.content], entries, "of a test")
+        self.code = ObjectLibrary([made.content], entries, "of a test")
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-        self.functions = [kind(self.library.address(launch.entry)) for launch in emitted.launches]
+        self.functions = [kind(self.code.address(launch.entry)) for launch in emitted.launches]
 
     def scratch(self) -> list[Array]:
         """Workspaces, poisoned where they need not be zero."""
