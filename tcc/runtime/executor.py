@@ -98,9 +98,9 @@ class Context(ABC):
         its size is known only afterwards: `result` makes it.
         """
 
+    @abstractmethod
     def host_result(self, index: int) -> Value:
         """After `run`: output `index`, which lives on the host (strings, a sequence, an optional), as a copy."""
-        raise NotImplementedError(f"{type(self).__name__} has no values on the host")
 
     @abstractmethod
     def result(self, index: int, inputs: Sequence[Value], into: Value | None = None) -> Value:

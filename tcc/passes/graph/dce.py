@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -68,6 +69,11 @@ def _prune(op: Op, rewriter: Rewriter) -> Op:
     new = type(op).create(
         op.operands, op.segments, [], op.attrs, [op.results[i].type for i in live], op.loc
     )  # fmt: skip
+    return _put(op, new, live, rewriter)
+
+
+def _put(op: Op, new: Op, live: Sequence[int], rewriter: Rewriter) -> Op:
+    """The new op in place of one whose regions it takes over; its results are the `live` ones."""
     for region in list(op.regions):
         new.add_region(region)
     op.regions.clear()
@@ -96,14 +102,7 @@ def _prune_loop(op: Loop, rewriter: Rewriter) -> Op:
         op.trip, op.condition, [op.carried[i] for i in live if i < carried], regions=[],
         result_types=[op.results[i].type for i in live], loc=op.loc,
     )  # fmt: skip
-    for region in list(op.regions):
-        new.add_region(region)
-    op.regions.clear()
-    rewriter.insert_before(op, new)
-    for place, i in enumerate(live):
-        rewriter.replace_value(op.results[i], new.results[place])
-    rewriter.erase(op)
-    return new
+    return _put(op, new, live, rewriter)
 
 
 def _drop_inputs(op: Fused, rewriter: Rewriter) -> None:
