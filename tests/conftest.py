@@ -2,11 +2,14 @@
 """Options and fixtures of the whole test suite."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from tests.target import TARGET
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +56,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker("device")
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """After a fault of the GPU its context answers nothing else: another process runs the tests that follow."""
+    driver = sys.modules.get("cuda.bindings.driver")
+    if TARGET != "cpu" and driver is not None and "PYTEST_XDIST_WORKER" in os.environ:
+        (status,) = driver.cuCtxSynchronize()
+        fine = ("CUDA_SUCCESS", "CUDA_ERROR_NOT_INITIALIZED", "CUDA_ERROR_INVALID_CONTEXT")
+        if status.name not in fine:
+            os._exit(70)
 
 
 @pytest.fixture

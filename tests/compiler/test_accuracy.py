@@ -14,6 +14,7 @@ from tcc.compiler.cli.tcc import main as tcc_main
 from tcc.compiler.options import Options
 from tcc.errors import InputError
 from tcc.ir.rewriter import Decisions
+from tests.target import TARGET
 
 LAYERS = 5
 
@@ -44,8 +45,8 @@ def ill() -> onnx.ModelProto:
 
 
 def off(model: onnx.ModelProto, x: np.ndarray, **options: object) -> float:
-    exact = tcc.compile(model, "cpu")(x)[f"h{LAYERS - 1}"]
-    got = tcc.compile(model, "cpu", precision="f16", **options)(x)[f"h{LAYERS - 1}"]
+    exact = tcc.compile(model, TARGET)(x)[f"h{LAYERS - 1}"]
+    got = tcc.compile(model, TARGET, precision="f16", **options)(x)[f"h{LAYERS - 1}"]
     return float(np.percentile(np.abs(got - exact), 99.9) / np.abs(exact).max())
 
 
@@ -84,4 +85,4 @@ def test_what_makes_no_sense_is_refused(ill: onnx.ModelProto, rng: np.random.Gen
         ({"accuracy": 7.0, "calibration": x, "precision": "f16"}, "7"),
     ):
         with pytest.raises(InputError, match=words):
-            tcc.compile(ill, "cpu", **options)
+            tcc.compile(ill, TARGET, **options)

@@ -17,6 +17,7 @@ from tcc.compiler.cli.tcc import main as tcc_main
 from tcc.compiler.driver import compile_model
 from tcc.compiler.options import Options
 from tests.compiler.control_models import MODELS, Feeds
+from tests.target import TARGET
 
 
 def right(model: onnx.ModelProto, feeds: Feeds) -> dict[str, np.ndarray[Any, Any]]:
@@ -45,14 +46,14 @@ def check(engine: Any, model: onnx.ModelProto, feeds: list[Feeds], rtol: float =
 @pytest.mark.parametrize("name", MODELS)
 def test_right_on_every_way(name: str, level: int) -> None:
     model, feeds = MODELS[name]()
-    check(tcc.compile(model, target="cpu", opt_level=level), model, feeds)
+    check(tcc.compile(model, target=TARGET, opt_level=level), model, feeds)
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", MODELS)
 def test_random_configs_are_right(name: str, seed: int) -> None:
     model, feeds = MODELS[name]()
-    check(tcc.compile(model, target="cpu", opt_level=3, random_seed=seed), model, feeds)
+    check(tcc.compile(model, target=TARGET, opt_level=3, random_seed=seed), model, feeds)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -61,14 +62,14 @@ def test_nothing_is_read_that_was_not_written(name: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(CpuExecutor, "poison", 0xFF)
     model, feeds = MODELS[name]()
-    check(tcc.compile(model, target="cpu", opt_level=1), model, feeds)
+    check(tcc.compile(model, target=TARGET, opt_level=1), model, feeds)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_variables_and_their_next_values_change_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tcc.passes.kernel.plan_memory.LARGE", 1)
     model, feeds = MODELS[name]()
-    engine = tcc.compile(model, target="cpu", opt_level=1)
+    engine = tcc.compile(model, target=TARGET, opt_level=1)
     check(engine, model, feeds)
     if name in ("counted", "refined", "long_scan", "lstm_in_loop"):
         (loop,) = [op for op in engine.data.schedule if op["op"] == "loop"]
@@ -78,7 +79,7 @@ def test_variables_and_their_next_values_change_places(name: str, monkeypatch: p
 @pytest.mark.parametrize("name", ["counted", "refined", "long_scan"])
 def test_sixteen_bits_stay_inside_of_regions(name: str) -> None:
     model, feeds = MODELS[name]()
-    engine = tcc.compile(model, target="cpu", opt_level=1, precision="f16")
+    engine = tcc.compile(model, target=TARGET, opt_level=1, precision="f16")
     for given in feeds:
         got, want = engine(given), right(model, given)
         for k, a in want.items():
@@ -123,7 +124,7 @@ def test_branches_write_where_their_result_lies() -> None:
 
 def test_crossings_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def report(name: str) -> list[tuple[int, str]]:
-        engine = tcc.compile(MODELS[name]()[0], target="cpu")
+        engine = tcc.compile(MODELS[name]()[0], target=TARGET)
         return [(row["count"], row["message"]) for row in engine.report if row["kind"] == "crossing"]
 
     assert report("fixed") == [(0, "no iteration waits for the host")]

@@ -15,6 +15,7 @@ import tcc
 from tcc.compiler.cli.opt import main as tcc_opt
 from tcc.compiler.cli.tcc import main as tcc_main
 from tests.compiler import small_models
+from tests.target import TARGET
 
 
 def reference(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -47,7 +48,7 @@ def inputs_of(model: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", MODELS)
 def test_right_at_every_level(name: str, level: int) -> None:
     model = MODELS[name]()
-    engine = tcc.compile(model, target="cpu", opt_level=level, search_seconds=0)
+    engine = tcc.compile(model, target=TARGET, opt_level=level, search_seconds=0)
     for seed in range(2):
         given = inputs_of(model, seed)
         close(engine(given), reference(model, given))
@@ -55,7 +56,7 @@ def test_right_at_every_level(name: str, level: int) -> None:
 
 def test_both_branches_run() -> None:
     model = small_models.branching()
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     x = np.abs(small_models.normal(3, 5, 7))
     for given in ({"x": x}, {"x": -x}):
         close(engine(given), reference(model, given))
@@ -66,7 +67,7 @@ def test_both_branches_run() -> None:
 def test_random_configs_are_right(name: str, seed: int) -> None:
     model = MODELS[name]()
     given = inputs_of(model, seed)
-    engine = tcc.compile(model, target="cpu", opt_level=3, random_seed=seed)
+    engine = tcc.compile(model, target=TARGET, opt_level=3, random_seed=seed)
     close(engine(given), reference(model, given))
 
 

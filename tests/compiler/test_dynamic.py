@@ -16,13 +16,14 @@ from tcc.compiler.cli.tcc import main as tcc_main
 from tcc.errors import FailureError
 from tests.compiler.dynamic_models import MODELS
 from tests.compiler.test_driver import reference
+from tests.target import TARGET
 
 
 @pytest.mark.parametrize("level", [0, 1])
 @pytest.mark.parametrize("name", MODELS)
 def test_right_for_every_extent(name: str, level: int) -> None:
     made = MODELS[name]()
-    engine = tcc.compile(made.model, target="cpu", opt_level=level)
+    engine = tcc.compile(made.model, target=TARGET, opt_level=level)
     assert engine.kernels
     for given in made.inputs:
         got, right = engine(given), reference(made.model, given)
@@ -51,7 +52,7 @@ def test_cuda_engines_build(name: str, tmp_path: Path) -> None:
 
 def test_operands_that_do_not_fit_are_refused() -> None:
     made = MODELS["ranges"]()
-    engine = tcc.compile(made.model, target="cpu")
+    engine = tcc.compile(made.model, target=TARGET)
     given = made.inputs[0] | {"lengths": np.array([5, 5, 1], np.int64)}
     engine(given)
     with pytest.raises(FailureError, match="do not fit: an extent comes out as -3"):
@@ -71,7 +72,7 @@ def test_a_shape_of_another_size_is_refused() -> None:
     weights = [numpy_helper.from_array(np.array([2], np.int64), "two")]
     graph = helper.make_graph(nodes, "g", inputs, [info("y", 1, None)], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     x, keep = np.ones((6, 4), np.float32), np.arange(6) < 3
     assert engine({"x": x, "keep": keep, "sizes": np.array([6, 1], np.int64)})["y"].shape == (6, 2)
     with pytest.raises(FailureError, match="the operands of arrange do not fit"):
@@ -91,7 +92,7 @@ def test_what_is_found_twice_is_looked_for_once() -> None:
     info = helper.make_tensor_value_info
     graph = helper.make_graph(nodes, "g", [info("x", 1, [5, 4])], [info("y", 1, None)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     assert len([r for r in engine.report if r["kind"] == "host-op"]) <= 1
     x = np.random.default_rng(0).integers(0, 2, (5, 4)).astype(np.float32)
     a = np.stack(np.nonzero(x)).astype(np.float32)
@@ -102,7 +103,7 @@ def test_what_is_found_twice_is_looked_for_once() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_random_configs_are_right(name: str, seed: int) -> None:
     made = MODELS[name]()
-    engine = tcc.compile(made.model, target="cpu", opt_level=3, random_seed=seed)
+    engine = tcc.compile(made.model, target=TARGET, opt_level=3, random_seed=seed)
     for given in made.inputs:
         got, right = engine(given), reference(made.model, given)
         for key, wanted in right.items():

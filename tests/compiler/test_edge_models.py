@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import tcc
 from tcc.errors import InputError
 from tests.compiler import small_models
+from tests.target import TARGET
 
 F = TensorProto.FLOAT
 node = helper.make_node
@@ -42,7 +43,7 @@ def same(proto: onnx.ModelProto, inputs: dict[str, np.ndarray], rtol: float = 1e
     session = ort.InferenceSession(inferred.SerializeToString(), providers=["CPUExecutionProvider"])
     wanted = session.run(None, inputs)
     for level in (0, 1):
-        got = tcc.compile(proto, target="cpu", opt_level=level)(inputs)
+        got = tcc.compile(proto, target=TARGET, opt_level=level)(inputs)
         assert list(got) == [o.name for o in proto.graph.output]
         for value, right in zip(got.values(), wanted, strict=True):
             assert (value.dtype, value.shape) == (right.dtype, right.shape)
@@ -75,7 +76,7 @@ def test_a_constant_as_an_output_and_an_input_that_nothing_reads() -> None:
 
 def test_a_call_does_not_hand_out_what_is_the_engines_or_the_callers() -> None:
     proto = model([node("Identity", ["x"], ["y"])], {"x": [2, 3, 4]}, ["y", "c"], {"c": C})
-    engine = tcc.compile(proto, target="cpu")
+    engine = tcc.compile(proto, target=TARGET)
     x = X.copy()
     first = engine(x)
     first["y"][:] = 7
@@ -97,7 +98,7 @@ def test_tensors_without_elements(shape: list[int]) -> None:
     wanted = {"r": x, "cat": np.concatenate([x, x]), "sum": x.sum(-1), "product": x @ w, "t": x.transpose(2, 0, 1)}
     proto = model(nodes, {"x": shape}, list(wanted), {"last": np.array([-1]), "w": w})
     for level in (0, 1):
-        got = tcc.compile(proto, target="cpu", opt_level=level)(x)
+        got = tcc.compile(proto, target=TARGET, opt_level=level)(x)
         for name, right in wanted.items():
             assert got[name].shape == right.shape
             np.testing.assert_array_equal(got[name], right)
@@ -150,4 +151,4 @@ def test_shared_keys_that_are_computed() -> None:
 def test_two_outputs_of_one_name() -> None:
     proto = model([node("Relu", ["x"], ["y"])], {"x": [2, 3, 4]}, ["y", "y"])
     with pytest.raises(InputError, match="y"):
-        tcc.compile(proto, target="cpu")
+        tcc.compile(proto, target=TARGET)

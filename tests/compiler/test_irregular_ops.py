@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 import tcc
 from tcc import reference
+from tests.target import TARGET
 
 RNG = np.random.default_rng(5)
 F, D, H, I = np.float32, np.float64, np.float16, np.int64
@@ -38,7 +39,7 @@ def node_model(
 
 def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray], host: bool = False) -> list[np.ndarray]:
     """What the engine gives; asserts whether it calls the host."""
-    engine = tcc.compile(model, target="cpu", opt_level=1)
+    engine = tcc.compile(model, target=TARGET, opt_level=1)
     calls = [op for op in engine.data.schedule if op["op"] == "host_call"]
     assert bool(calls) == host
     got = engine(inputs)
@@ -155,7 +156,7 @@ def test_random_numbers_follow_the_seed() -> None:
 def test_without_a_seed_every_call_draws_anew() -> None:
     x = np.full((200, 50), 0.3, F)
     model = node_model("Bernoulli", {"x": x}, 1, {}, 22)
-    engine = tcc.compile(model, target="cpu", opt_level=1)
+    engine = tcc.compile(model, target=TARGET, opt_level=1)
     one, two = (np.asarray(engine({"x": x})["y0"]) for _ in range(2))
     assert set(np.unique(one)) == {0.0, 1.0}
     assert abs(one.mean() - 0.3) < 0.03

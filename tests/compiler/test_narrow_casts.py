@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 import tcc
 from tcc import reference
+from tests.target import TARGET
 
 TYPES = [
     (TensorProto.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn), (TensorProto.FLOAT8E4M3FNUZ, ml_dtypes.float8_e4m3fnuz),
@@ -29,7 +30,7 @@ def test_without_saturation(code: int, to: type, source: type, rng: np.random.Ge
         [onnx.ValueInfoProto(name="y")],
     )  # fmt: skip
     engine = tcc.compile(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), target="cpu"
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), target=TARGET
     )
     got, want = engine({"x": x})["y"], reference.cast(x, to=to, saturate=0)
     np.testing.assert_array_equal(got.astype(np.float32), want.astype(np.float32))

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tcc
 from tcc.errors import InputError
+from tests.target import TARGET
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -100,7 +101,7 @@ def peer(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarra
 
 
 def ours(model: onnx.ModelProto, feeds: dict[str, np.ndarray], level: int, **options: Any) -> list[np.ndarray]:
-    return list(tcc.compile(model, opt_level=level, **options)(feeds).values())
+    return list(tcc.compile(model, TARGET, opt_level=level, **options)(feeds).values())
 
 
 @pytest.mark.parametrize("seed", range(36))
@@ -125,7 +126,7 @@ def test_steps_that_data_decide(kind: str, direction: str) -> None:
     model.graph.node.insert(0, keep)
     model.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [12, 2, 5]))
     model.graph.input.append(helper.make_tensor_value_info("keep", TensorProto.BOOL, [12]))
-    engine = tcc.compile(model)
+    engine = tcc.compile(model, TARGET)
     for count in (12, 7, 1):
         feeds = {"x": rng.standard_normal((12, 2, 5)).astype(np.float32), "keep": np.arange(12) < count}
         for got, want in zip(engine(feeds).values(), peer(model, feeds), strict=True):
@@ -179,4 +180,4 @@ def test_what_is_refused(attrs: dict[str, Any], message: str) -> None:
     feeds = {"x": np.zeros((5, 2, 4), np.float32)}
     model = single("GRU", ["x", "w", "r"], ["y", "yh"], attrs, feeds, weights)
     with pytest.raises(InputError, match=message):
-        tcc.compile(model)
+        tcc.compile(model, TARGET)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import tcc
 from tcc.compiler.driver import compile_model
 from tcc.compiler.options import Options
+from tests.target import TARGET
 
 ort = pytest.importorskip("onnxruntime")
 node = helper.make_node
@@ -108,7 +109,7 @@ MODELS = {"crnn": crnn, "speech": speech}
 def test_models_agree_with_onnx_runtime(name: str, level: int, seed: int | None) -> None:
     model, feeds = MODELS[name]()
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    engine = tcc.compile(model, opt_level=level, random_seed=seed)
+    engine = tcc.compile(model, TARGET, opt_level=level, random_seed=seed)
     for flag in (False, True) if "flag" in feeds else (None,):
         given = feeds if flag is None else {**feeds, "flag": np.array(flag)}
         for got, want in zip(engine(given).values(), session.run(None, given), strict=True):

@@ -17,6 +17,7 @@ from tcc.compiler import specialising
 from tcc.errors import InputError
 from tcc.runtime.engine import Engine
 from tcc.runtime.specialise import SpecialisingEngine
+from tests.target import TARGET
 
 F, I = TensorProto.FLOAT, TensorProto.INT64
 node = helper.make_node
@@ -33,7 +34,7 @@ def make(
 
 
 def engine_of(model: onnx.ModelProto, **options: Any) -> SpecialisingEngine:
-    engine = tcc.compile(model, "cpu", **options)
+    engine = tcc.compile(model, TARGET, **options)
     assert isinstance(engine, SpecialisingEngine)
     return engine
 
@@ -73,7 +74,7 @@ def test_the_cache_is_bounded_and_the_least_recently_used_goes() -> None:
     assert one in engine.engines and two not in engine.engines and len(engine.engines) == 2
     np.testing.assert_array_equal(two(np.zeros((2, 5), np.float32))["y"], affine_of(np.zeros((2, 5), np.float32)))
     with pytest.raises(InputError, match="at least 1"):
-        tcc.compile(affine(), "cpu", specialisations=0)
+        tcc.compile(affine(), TARGET, specialisations=0)
 
 
 def test_shapes_told_ahead(tmp_path: Path) -> None:
@@ -190,13 +191,13 @@ def test_an_initialiser_that_is_an_input_is_a_default() -> None:
     assert len(engine.engines) == 2
     model.ir_version = 3  # before version 4 every initialiser was listed among the inputs
     with pytest.raises(InputError, match="no input 'b'"):
-        tcc.compile(model, "cpu")({"x": x, "b": b})
+        tcc.compile(model, TARGET)({"x": x, "b": b})
 
 
 def test_what_shapes_cannot_mend_is_told_at_once() -> None:
     model = make([node("Relu", ["x"], ["a"]), node("Frobnicate", ["a"], ["y"])], {"x": (F, ["n"])})
     with pytest.raises(InputError, match="Frobnicate"):
-        tcc.compile(model, "cpu")
+        tcc.compile(model, TARGET)
 
 
 def test_specialisations_share_weights(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_specialisations_share_weights(tmp_path: Path) -> None:
     ]
     model = make(nodes, {"x": (F, ["n", 8, "h", "w_"])}, weights)
     engine = engine_of(model)
-    alone = tcc.compile(model, "cpu", shapes={"x": (1, 8, 16, 16)})
+    alone = tcc.compile(model, TARGET, shapes={"x": (1, 8, 16, 16)})
     for n, side in ((1, 16), (2, 16), (1, 20)):
         engine(np.zeros((n, 8, side, side), np.float32))
     assert len(engine.engines) == 3

@@ -25,6 +25,9 @@ from tests.conformance.without_kernel import WITHOUT_KERNEL
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "real")
 
+BROKEN = ("crash", "refused")
+"""Verdicts after which a process is replaced."""
+
 SKIPS = Path(__file__).with_name("skips.txt")
 
 
@@ -229,7 +232,8 @@ def difference(case: Case, given: Any, wanted: Any) -> str:
 
 
 def attempt_all(names: Sequence[str], processes: int = 2, **options: Any) -> list[Outcome]:
-    """Run cases in `processes` forked processes; one that dies gives its case the verdict crash and is replaced."""
+    """Run cases in `processes` forked processes. One that dies gives its case the verdict crash and is replaced; so is
+    one whose case crashed, since a GPU's context is of no more use after a fault."""
     cases()
     context = mp.get_context("fork")
     waiting = list(names)[::-1]
@@ -264,6 +268,8 @@ def attempt_all(names: Sequence[str], processes: int = 2, **options: Any) -> lis
             except EOFError:
                 process.join()
                 found[name] = Outcome(name, cases()[name].op, "crash", f"the process ended with {process.exitcode}")
+            if found[name].verdict in BROKEN:
+                process.join()
                 del workers[pipe]
                 if waiting:
                     start()
@@ -274,4 +280,7 @@ def attempt_all(names: Sequence[str], processes: int = 2, **options: Any) -> lis
 
 def _serve(pipe: Connection, options: dict[str, Any]) -> None:
     while (name := pipe.recv()) is not None:
-        pipe.send(attempt(cases()[name], **options))
+        outcome = attempt(cases()[name], **options)
+        pipe.send(outcome)
+        if outcome.verdict in BROKEN:
+            return

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 import tcc
 from tcc.runtime import Engine
 from tests.host.test_values import F, I, S, make, node, same, sequence, tensor
+from tests.target import TARGET
 
 TRIPS, GOING = helper.make_tensor_type_proto(I, []), helper.make_tensor_type_proto(TensorProto.BOOL, [])
 
@@ -25,7 +26,7 @@ def loop(nodes: list[onnx.NodeProto], carried: dict[str, onnx.TypeProto], given:
 
 def compiled(model: onnx.ModelProto, **options: Any) -> Engine:
     """An engine whose schedule has a loop."""
-    engine = tcc.compile(model, target="cpu", **options)
+    engine = tcc.compile(model, target=TARGET, **options)
     assert any(op["op"] == "loop" for op in engine.data.schedule)
     return engine
 
@@ -125,11 +126,11 @@ CASTS: list[tuple[int, int, np.ndarray, Any]] = [
 @pytest.mark.parametrize(("source", "to", "x", "want"), CASTS)
 def test_casts_of_strings(source: int, to: int, x: np.ndarray, want: Any):
     model = make([node("Cast", ["x"], ["y"], to=to)], {"x": tensor(source, x.shape)}, ["y"])
-    assert tcc.compile(model, target="cpu")({"x": x})["y"].tolist() == want
+    assert tcc.compile(model, target=TARGET)({"x": x})["y"].tolist() == want
 
 
 def test_an_extent_of_what_nothing_reads():
     model = make([node("NonZero", ["x"], ["at"]), node("Shape", ["at"], ["y"])], {"x": tensor(F, [6])}, ["y"])
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     for count in (0, 4):
         assert engine({"x": np.array([1] * count + [0] * (6 - count), np.float32)})["y"].tolist() == [1, count]

@@ -16,6 +16,7 @@ from tcc.compiler.frontend.host import host_function
 from tcc.compiler.frontend.registry import handlers
 from tcc.compiler.host_ops import PAGE, host_op_types, main, page
 from tcc.ir.graph.host_ops import HOST_OPS, STRING_MOVES, reason_of
+from tests.target import TARGET
 
 ROOT = Path(tcc.__file__).parent
 
@@ -57,7 +58,7 @@ def test_a_use_is_reported_with_its_node_and_reason():
     nodes = [helper.make_node("Relu", ["x"], ["r"], "first"), helper.make_node("NonZero", ["r"], ["y"], "find")]
     graph = helper.make_graph(nodes, "g", [x], [onnx.ValueInfoProto(name="y")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     rows = [r for r in engine.report if r["kind"] == "host-op"]
     assert rows == [
         {"kind": "host-op", "message": f"non_zero runs on the host: {reason_of('non_zero')}", "loc": ["find"]}

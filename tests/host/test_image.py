@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 import tcc
 from tcc.errors import FailureError
+from tests.target import TARGET
 
 
 def model(form: str, size: int) -> onnx.ModelProto:
@@ -38,7 +39,7 @@ def file_of(pixels: np.ndarray, kind: str) -> np.ndarray:
 def test_pixels(kind: str, form: str, rng: np.random.Generator):
     pixels = rng.integers(0, 256, (5, 7, 3)).astype(np.uint8)
     data = file_of(pixels, kind)
-    engine = tcc.compile(model(form, data.size), target="cpu")
+    engine = tcc.compile(model(form, data.size), target=TARGET)
     got = engine({"x": data})
     if form == "Grayscale":
         luma = pixels @ np.array([0.299, 0.587, 0.114])

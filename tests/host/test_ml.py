@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tcc
 from tcc.runtime import Engine
+from tests.target import TARGET
 
 MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
 
@@ -33,7 +34,7 @@ def checked(model: onnx.ModelProto, feed: dict[str, Any], **tolerance: float) ->
     options.log_severity_level = 3
     inferred = onnx.shape_inference.infer_shapes(model).SerializeToString()
     want = onnxruntime.InferenceSession(inferred, options, providers=["CPUExecutionProvider"]).run(None, feed)
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     for got, expected in zip(engine(feed).values(), want, strict=True):
         expected = np.asarray(expected)
         if expected.dtype.kind in "OUS":
@@ -181,7 +182,7 @@ def test_features_are_taken_and_joined(rng: np.random.Generator):
     checked(make("ArrayFeatureExtractor", {"x": x, "at": at}, 1, 1), {"x": x, "at": at})
     a, b = x[:, :2], np.arange(12).reshape(4, 3)
     model = make("FeatureVectorizer", {"a": a, "b": b}, 1, 1, inputdimensions=[2, 3])
-    np.testing.assert_array_equal(tcc.compile(model, target="cpu")({"a": a, "b": b})["y0"], np.hstack([a, b]))
+    np.testing.assert_array_equal(tcc.compile(model, target=TARGET)({"a": a, "b": b})["y0"], np.hstack([a, b]))
 
 
 def test_nan_is_a_label_since_opset_4():
@@ -190,4 +191,4 @@ def test_nan_is_a_label_since_opset_4():
     tensors = {f"{k}_tensor": numpy_helper.from_array(v) for k, v in (("keys", keys), ("values", values),
                                                                      ("default", np.array([9], np.int16)))}  # fmt: skip
     model = make("LabelEncoder", {"x": x}, 1, 4, **tensors)
-    assert tcc.compile(model, target="cpu")({"x": x})["y0"].tolist() == [8, 7, 9]
+    assert tcc.compile(model, target=TARGET)({"x": x})["y0"].tolist() == [8, 7, 9]

@@ -10,6 +10,7 @@ from onnx import TensorProto
 import tcc
 from tcc.errors import FailureError
 from tests.host.test_values import S, checked, make, node, tensor
+from tests.target import TARGET
 
 WORDS = np.array(["Monday", "tuesday", "", "Größe", "MONDAY", " two words "], object)
 PLAIN = np.array(["Monday", "tuesday", "monday", "MONDAY"], object)
@@ -42,7 +43,7 @@ def test_operators(op: str, x: np.ndarray, attributes: dict[str, Any], outputs: 
 def test_concat_broadcasts(a: tuple[int, ...], b: tuple[int, ...]):
     x, y = (np.array([f"{n}{i}" for i in range(int(np.prod(s)))], object).reshape(s) for n, s in (("x", a), ("ü", b)))
     model = make([node("StringConcat", ["x", "y"], ["z"])], {"x": tensor(S, a), "y": tensor(S, b)}, ["z"])
-    got = tcc.compile(model, target="cpu")({"x": x, "y": y})["z"]
+    got = tcc.compile(model, target=TARGET)({"x": x, "y": y})["z"]
     assert got.shape == np.broadcast_shapes(a, b)
     assert got.tolist() == (np.asarray(x) + y if got.ndim else np.array(str(x) + str(y), object)).tolist()
 
@@ -59,6 +60,6 @@ def test_numbers_go_on_from_strings():
 
 def test_a_label_that_a_call_cannot_take():
     model = make([node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)], {"x": tensor(S, [1])}, ["y"])
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     with pytest.raises(FailureError, match=r"'cast' \(of Cast_0\) cannot take these values"):
         engine({"x": ["seven"]})

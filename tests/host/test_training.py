@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 import tcc
 from tcc.compiler.frontend import import_onnx
 from tcc.errors import InputError
+from tests.target import TARGET
 
 TRAINING = "ai.onnx.preview.training"
 D = TensorProto.DOUBLE
@@ -46,7 +47,7 @@ def test_steps(op: str, lists: int, results: int, attributes: Any, t: int, rng: 
     names = ["R", "T", *(f"{k}{i}" for i in range(lists) for k in "ab")]
     outputs = [f"{k}{i}_new" for i in range(results) for k in "ab"]
     model = make([node(op, names, outputs, domain=TRAINING, **attributes)], feed, outputs)
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     assert not [x for x in engine.data.schedule if x["op"] == "host_call"]
     got = engine(feed)
     for name, want in zip(outputs, ReferenceEvaluator(model).run(None, feed), strict=True):
@@ -58,7 +59,7 @@ def differs(model: onnx.ModelProto, feed: dict[str, np.ndarray], name: str, want
     forward = onnx.ModelProto()
     forward.CopyFrom(model)
     del forward.graph.output[1:], forward.graph.node[-1:]
-    engine, step = tcc.compile(forward, target="cpu"), 1e-6
+    engine, step = tcc.compile(forward, target=TARGET), 1e-6
     for at in np.ndindex(wanted.shape):
         moved = []
         for sign in (1, -1):
@@ -80,7 +81,7 @@ def test_gradients_of_functions_of_one_tensor(op: str, rng: np.random.Generator)
         node("Gradient", ["x"], ["dx"], domain=TRAINING, xs=["x"], y="y"),
     ]  # fmt: skip
     model = make(nodes, {"x": x}, ["y", "dx"])
-    differs(model, {"x": x}, "x", tcc.compile(model, target="cpu")({"x": x})["dx"])
+    differs(model, {"x": x}, "x", tcc.compile(model, target=TARGET)({"x": x})["dx"])
 
 
 A, B, V = (2, 3), (3,), (3, 4)
@@ -100,7 +101,7 @@ def test_gradients_of_functions_of_two_tensors(op: str, first: Any, second: Any,
         node("Gradient", ["a", "b"], ["da", "db"], domain=TRAINING, xs=["a", "b"], y="y"),
     ]  # fmt: skip
     model = make(nodes, feed, ["y", "da", "db"])
-    got = tcc.compile(model, target="cpu")(feed)
+    got = tcc.compile(model, target=TARGET)(feed)
     for name in feed:
         assert got[f"d{name}"].shape == feed[name].shape
         differs(model, feed, name, got[f"d{name}"])
@@ -126,7 +127,7 @@ def test_gradients_through_moves_and_reductions(move: onnx.NodeProto, rng: np.ra
                  "lo": np.array(-0.2), "c": np.array([[True], [False]])}  # fmt: skip
     used = {k: v for k, v in constants.items() if k in move.input}
     model = make(nodes, {"x": x}, ["y", "dx"], used)
-    differs(model, {"x": x}, "x", tcc.compile(model, target="cpu")({"x": x})["dx"])
+    differs(model, {"x": x}, "x", tcc.compile(model, target=TARGET)({"x": x})["dx"])
 
 
 def test_at_other_values_and_of_what_does_not_depend():

@@ -19,6 +19,7 @@ from tcc.ir.parser import parse
 from tcc.ir.printer import print_op
 from tcc.passes.base import PassContext
 from tcc.runtime import Engine
+from tests.target import TARGET
 
 F, I, S = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 node = helper.make_node
@@ -60,7 +61,7 @@ def checked(model: onnx.ModelProto, feed: dict[str, Any], **options: Any) -> Eng
     """The engine, whose outputs are those of onnx.reference at every level, twice."""
     want = ReferenceEvaluator(model).run(None, feed)
     for level in (1, 0):
-        engine = tcc.compile(model, target="cpu", opt_level=level, **options)
+        engine = tcc.compile(model, target=TARGET, opt_level=level, **options)
         for _ in range(2):
             for info, expected in zip(model.graph.output, want, strict=True):
                 same(engine(feed)[info.name], expected)
@@ -102,7 +103,7 @@ def test_a_string_that_is_no_utf8_and_a_scalar_and_no_string_at_all():
     weird = helper.make_tensor("c", S, [], [b"\xff!"])
     model = make([node("StringConcat", ["x", "c"], ["y"])], {"x": tensor(S, [0, 3])}, ["y", "c"])
     model.graph.initializer.append(weird)
-    got = tcc.compile(model, target="cpu")({"x": np.empty((0, 3), object)})
+    got = tcc.compile(model, target=TARGET)({"x": np.empty((0, 3), object)})
     assert got["y"].shape == (0, 3)
     assert got["y"].dtype == object
     assert got["c"].item().encode("utf-8", "surrogateescape") == b"\xff!"
@@ -111,7 +112,7 @@ def test_a_string_that_is_no_utf8_and_a_scalar_and_no_string_at_all():
 def test_outputs_are_the_callers_own():
     model = make([node("Identity", ["x"], ["y"]), node("Identity", ["s"], ["t"])],
                  {"x": tensor(S, [1]), "s": sequence(F)}, ["y", "t"])  # fmt: skip
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     given = {"x": np.array(["a"], object), "s": [np.zeros(2, np.float32)]}
     first = engine(given)
     first["y"][0], first["t"][0][0] = "changed", 9
@@ -180,7 +181,7 @@ def branches() -> onnx.ModelProto:
 def test_branches_give_host_values():
     model, x = branches(), np.array([1, 2], np.float32)
     for c in (True, False):
-        got = tcc.compile(model, target="cpu")({"c": np.array(c), "x": x})
+        got = tcc.compile(model, target=TARGET)({"c": np.array(c), "x": x})
         # onnx.reference wraps an optional's value in a list of its own, also where there is none.
         same(got["o"], [x] if c else None)
         assert bool(got["has"]) == c
@@ -192,14 +193,14 @@ def test_branches_give_host_values():
 def test_optionals_as_inputs():
     kind = helper.make_optional_type_proto(tensor(F, [2]))
     model = make([node("OptionalHasElement", ["o"], ["y"]), node("Identity", ["o"], ["z"])], {"o": kind}, ["y", "z"])
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     assert engine({"o": None}) == {"y": np.array(False), "z": None}
     assert engine({"o": np.ones(2, np.float32)})["y"]
-    empty = tcc.compile(model, target="cpu", shapes={"o": None})
+    empty = tcc.compile(model, target=TARGET, shapes={"o": None})
     assert not empty({"o": None})["y"]
     with pytest.raises(InputError, match="'o' has a value, and the engine was compiled for an empty one"):
         empty({"o": np.ones(2, np.float32)})
-    assert tcc.compile(model, target="cpu", shapes={"o": (2,)})({"o": np.ones(2, np.float32)})["z"].tolist() == [1, 1]
+    assert tcc.compile(model, target=TARGET, shapes={"o": (2,)})({"o": np.ones(2, np.float32)})["z"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -214,12 +215,12 @@ def test_optionals_as_inputs():
 def test_wrong_sequences(value: Any, sentence: str):
     model = make([node("SequenceLength", ["s"], ["n"])], {"s": sequence(F, [None, 3])}, ["n"])
     with pytest.raises(InputError, match=sentence):
-        tcc.compile(model, target="cpu")({"s": value})
+        tcc.compile(model, target=TARGET)({"s": value})
 
 
 def test_wrong_strings():
     model = make([node("StringConcat", ["x", "x"], ["y"])], {"x": tensor(S, [2])}, ["y"])
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     for value, sentence in ((np.ones(2), "is f64 and the engine takes strings"), (["a", 3], "holds a int"),
                             (["a"], "has the shape 1 and the engine takes 2")):  # fmt: skip
         with pytest.raises(InputError, match=sentence):
@@ -241,7 +242,7 @@ def test_text_reads_back_and_makes_the_same_engine():
 def test_bound_calls_and_profiles():
     model = make([node("StringConcat", ["x", "x"], ["y"]), node("Neg", ["v"], ["w"])],
                  {"x": tensor(S, [1]), "v": tensor(F, [4])}, ["y", "w"])  # fmt: skip
-    engine = tcc.compile(model, target="cpu")
+    engine = tcc.compile(model, target=TARGET)
     v = np.ones(4, np.float32)
     bound = engine.bind({"x": np.array(["ab"], object), "v": v})
     for k in range(2):

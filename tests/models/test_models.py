@@ -14,6 +14,7 @@ from tcc.compiler.options import Options
 from tests.models import sequences, vision
 from tests.random_graphs.check import check
 from tests.random_graphs.oracle import Oracle
+from tests.target import TARGET
 
 MODELS = {**vision.MODELS, **sequences.MODELS}
 
@@ -21,7 +22,7 @@ MODELS = {**vision.MODELS, **sequences.MODELS}
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_models_compute_what_onnx_runtime_does(name: str) -> None:
-    outcome = check(MODELS[name](), seed=len(name), levels=(1, 3))
+    outcome = check(MODELS[name](), seed=len(name), target=TARGET, levels=(1, 3))
     assert outcome.verdict == "pass", outcome.message
     assert outcome.by == ("onnx.reference" if name == "newest" else "onnxruntime")
     assert outcome.loose < 0.2 and not outcome.disputes

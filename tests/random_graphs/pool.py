@@ -16,6 +16,9 @@ from tests.random_graphs.check import Outcome
 Job = Callable[[int, Callable[[str], object]], Outcome]
 """Does the work of a seed; it tells the stages it comes to."""
 
+BROKEN = ("crash", "refused")
+"""Verdicts after which a process is replaced: a GPU's context is of no more use after a fault."""
+
 _CONTEXT = mp.get_context("fork")
 
 
@@ -48,12 +51,15 @@ def outcomes(job: Job, seeds: Sequence[int], processes: int, limit: float = 180.
                     if isinstance(message, str):
                         w.stage = message
                         continue
-                    yield message
-                    _give(w, waiting)
-                    if w.seed < 0:
-                        w.process.join()
-                        workers.remove(w)
-                    continue
+                    ended = message
+                    if message.verdict not in BROKEN:
+                        yield message
+                        _give(w, waiting)
+                        if w.seed < 0:
+                            w.process.join()
+                            workers.remove(w)
+                        continue
+                    w.process.join()
             elif time.monotonic() - w.since > limit:
                 w.process.kill()
                 w.process.join()
@@ -96,4 +102,7 @@ def _give(w: _Worker, waiting: list[int]) -> None:
 
 def _serve(pipe: Connection, job: Job) -> None:
     while (seed := pipe.recv()) >= 0:
-        pipe.send(job(seed, pipe.send))
+        outcome = job(seed, pipe.send)
+        pipe.send(outcome)
+        if outcome.verdict in BROKEN:
+            return

@@ -19,6 +19,7 @@ from tcc.compiler.cli.tcc import main as tcc_main
 from tcc.compiler.frontend import load_onnx
 from tcc.compiler.interpret import interpret
 from tcc.ir.verifier import verify
+from tests.target import TARGET
 
 Array = np.ndarray[Any, Any]
 MS = "com.microsoft"
@@ -95,7 +96,7 @@ def peer(model: onnx.ModelProto, feed: Mapping[str, Array], optimised: bool = Fa
 
 
 def compiled(model: onnx.ModelProto, feed: Mapping[str, Array], level: int = 1) -> dict[str, Array]:
-    return dict(tcc.compile(model, target="cpu", opt_level=level, search_seconds=0)(dict(feed)))
+    return dict(tcc.compile(model, target=TARGET, opt_level=level, search_seconds=0)(dict(feed)))
 
 
 def on_gpu(model: Path) -> None:

@@ -16,6 +16,7 @@ from tcc.ir import graph
 from tests.compiler.contrib import quantized
 from tests.compiler.contrib.peers import Array, close, compiled, on_gpu, peer, rng
 from tests.compiler.contrib.transformers import DEPTH, GROUPS, HEADS, LAYERS, WORDS, decoder, encoder
+from tests.target import TARGET
 
 
 def ids(seed: int, *shape: int) -> Array:
@@ -81,7 +82,7 @@ def test_a_padded_batch(attention: str) -> None:
 def test_free_dims_are_bound_by_name() -> None:
     model = decoder("group", "batch", "new", "past", "total")
     past = {f"past_key_values.{i}.{x}": (1, GROUPS, 4, DEPTH) for i in range(LAYERS) for x in ("key", "value")}
-    engine = tcc.compile(model, target="cpu", shapes={"input_ids": (1, 1), "attention_mask": (1, 5), **past})
+    engine = tcc.compile(model, target=TARGET, shapes={"input_ids": (1, 1), "attention_mask": (1, 5), **past})
     given = {
         "input_ids": ids(3, 1, 1), "attention_mask": np.ones((1, 5), np.int64),
         **{k: rng(i).standard_normal(s).astype(np.float32) for i, (k, s) in enumerate(past.items())},
