@@ -68,6 +68,7 @@ def test_nothing_is_read_that_was_not_written(name: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", MODELS)
 def test_variables_and_their_next_values_change_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tcc.passes.kernel.plan_memory.LARGE", 1)
+    monkeypatch.setattr("tcc.passes.kernel.plan_memory.LARGE_ON_CUDA", 1)
     model, feeds = MODELS[name]()
     engine = tcc.compile(model, target=TARGET, opt_level=1)
     check(engine, model, feeds)

@@ -94,6 +94,21 @@ def matmul(
     return func("matmul", types, build, const)
 
 
+def scaled_sum(m_: int, n_: int, k_: int, d: DType) -> Func:
+    """A product with a factor that is one number, which no operand holds."""
+    ms, ns, ks = dims("m", "n", "k")
+    domain = Domain((("m", m_), ("n", n_)), (("k", k_),))
+
+    def build(a: Sequence[Value]) -> MatMul:
+        return MatMul(
+            list(a), [], [], acc=F32, domain=domain, maps=(IndexMap((ms, ks)),), out_maps=(IndexMap((ms, ns)),),
+            regions=[identity_region(d), scalar_region([], lambda b, _: constant(b, 0.25, d)), cast_region(F32, d)],
+            result_types=[dense((m_, n_), d)],
+        )  # fmt: skip
+
+    return func("matmul", [dense((m_, k_), d)], build)
+
+
 def conv(
     n: int, h: int, w: int, groups: int, ci: int, co: int, kernel: int, d: DType, *, stride: int = 1, pad: int = 0,
     dilation: int = 1, layout: str = "nhwc", bias: bool = True, residual: bool = False, activation: str = "relu",
@@ -401,105 +416,3 @@ def pad_and_resize(h: int, w: int, c: int, d: DType) -> Func:
         )  # fmt: skip
 
     return func("resize", [dense((h, w, c), d), dense((h + 2, 2, c), d)], build)
-
-
-UNARY = {
-    name: cls
-    for name, cls in vars(m).items()
-    if isinstance(cls, type) and issubclass(cls, m._Unary) and cls is not m._Unary  # pyright: ignore
-}  # fmt: skip
-BINARY_FLOAT = (arith.Add, arith.Sub, arith.Mul, arith.Div, arith.Rem, arith.Min, arith.Max, m.Pow)
-BINARY_INT = (
-    arith.Add, arith.Sub, arith.Mul, arith.Div, arith.Mod, arith.Rem, arith.Min, arith.Max, arith.And, arith.Or,
-    arith.Xor, arith.Shl, arith.Shr,
-)  # fmt: skip
-
-
-def unary_ops(count: int, d: DType, words: Sequence[str]) -> Func:
-    """Every named op of `math` on the same vector, a result each, and isnan and isinf of it."""
-    (i,) = dims("i")
-    domain, at = Domain((("i", count),)), IndexMap((i,))
-
-    def body(b: RegionBuilder, a: Sequence[Value]) -> list[Value]:
-        return [*(b(UNARY[w](a[0])) for w in words), b(m.IsNan(a[0])), b(m.IsInf(a[0]))]
-
-    def build(a: Sequence[Value]) -> Map:
-        return Map(
-            list(a), domain=domain, maps=(at,), out_maps=(at,) * (len(words) + 2),
-            result_types=[*[dense((count,), d)] * len(words), *[dense((count,), BOOL)] * 2],
-            regions=[scalar_region([d], body)],
-        )  # fmt: skip
-
-    return func("unary", [dense((count,), d)], build)
-
-
-def binary_ops(count: int, d: DType) -> Func:
-    """Every binary op, negation and the comparisons on two vectors, a result each."""
-    (i,) = dims("i")
-    domain, at = Domain((("i", count),)), IndexMap((i,))
-    ops = BINARY_FLOAT if d.is_float else BINARY_INT
-    predicates = ("eq", "ne", "lt", "le", "gt", "ge")
-
-    def body(b: RegionBuilder, a: Sequence[Value]) -> list[Value]:
-        plain = [b(op(a[0], a[1])) for op in ops]
-        tests = [b(arith.Cmp(a[0], a[1], predicate=p)) for p in predicates]
-        return [*plain, b(arith.Neg(a[0])), b(arith.Select(tests[2], a[1], a[0])), *tests]
-
-    def build(a: Sequence[Value]) -> Map:
-        return Map(
-            list(a), domain=domain, maps=(at, at), out_maps=(at,) * (len(ops) + 8),
-            result_types=[*[dense((count,), d)] * (len(ops) + 2), *[dense((count,), BOOL)] * 6],
-            regions=[scalar_region([d, d], body)],
-        )  # fmt: skip
-
-    return func("binary", [dense((count,), d)] * 2, build)
-
-
-def casts(count: int, d: DType, to: Sequence[DType]) -> Func:
-    """A vector cast to every type of `to`, a result each."""
-    (i,) = dims("i")
-    domain, at = Domain((("i", count),)), IndexMap((i,))
-
-    def build(a: Sequence[Value]) -> Map:
-        return Map(
-            list(a), domain=domain, maps=(at,), out_maps=(at,) * len(to),
-            result_types=[dense((count,), t) for t in to],
-            regions=[scalar_region([d], lambda b, x: [b(arith.Cast(x[0], to=t)) for t in to])],
-        )  # fmt: skip
-
-    return func("casts", [dense((count,), d)], build)
-
-
-def random_region_map(rng: np.random.Generator, count: int, d: DType, length: int = 12) -> Func:
-    """A random DAG of ops on two vectors (finite on [-2, 2])."""
-    (i,) = dims("i")
-    domain, at = Domain((("i", count),)), IndexMap((i,))
-    floats = [arith.Add, arith.Sub, arith.Mul, arith.Min, arith.Max]
-    ints = [arith.Add, arith.Sub, arith.Mul, arith.Min, arith.Max, arith.Div, arith.Mod, arith.And, arith.Xor]
-    calm = ["Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Abs", "Sign", "Floor"]
-
-    def body(b: RegionBuilder, a: Sequence[Value]) -> Value:
-        values = [*a, b.cast(b(Index(dim="i")), d)]
-        values[2] = b(arith.Min(values[2], constant(b, 1, d)))
-        for _ in range(length):
-            x, y = (values[int(k)] for k in rng.integers(0, len(values), 2))
-            pick = rng.integers(0, 4)
-            if d.is_float and pick == 0:
-                v = b(UNARY[str(rng.choice(calm))](x))
-            elif pick == 1:
-                v = b(arith.Select(b(arith.Cmp(x, y, predicate="lt")), x, values[0]))
-            else:
-                ops = floats if d.is_float else ints
-                v = b(ops[int(rng.integers(0, len(ops)))](x, y))
-            if d.is_float:
-                v = b(arith.Max(b(arith.Min(v, constant(b, 4, d))), constant(b, -4, d)))
-            values.append(v)
-        return values[-1]
-
-    def build(a: Sequence[Value]) -> Map:
-        return Map(
-            list(a), domain=domain, maps=(at, at), out_maps=(at,), result_types=[dense((count,), d)],
-            regions=[scalar_region([d, d], body)],
-        )  # fmt: skip
-
-    return func("random", [dense((count,), d)] * 2, build)

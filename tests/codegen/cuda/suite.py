@@ -10,10 +10,11 @@ import numpy as np
 from tcc.ir.kernel import Func
 from tcc.ir.types import BF16, BOOL, DTYPES, F16, F32, F64, I8, I16, I32, I64, STRING, U8, U32, DType
 from tests.codegen.cuda import builders as b
+from tests.codegen.cuda import region_builders as r
 from tests.codegen.cuda.problems import random_array
 
 FLOATS = (F32, F64, F16, BF16)
-WORDS = tuple(b.UNARY)
+WORDS = tuple(r.UNARY)
 
 
 def problems() -> dict[str, list[Func]]:
@@ -60,6 +61,8 @@ def problems() -> dict[str, list[Func]]:
             b.matmul((), 1, 40, 96, F16, bias=True),
             b.matmul((), 1, 33, 64, F32, tb=True, bias=True),
             b.matmul((), 19, 21, 33, I8),
+            b.scaled_sum(9, 20, 33, F32),
+            b.scaled_sum(16, 32, 64, F16),
         ],
         "conv": [
             b.conv(2, 9, 8, 1, 16, 24, 3, F16, pad=1),
@@ -114,13 +117,13 @@ def problems() -> dict[str, list[Func]]:
             b.attention(1, 1, 1, 1, 8, F16),
         ],
         "ops": [
-            *(b.unary_ops(SPECIALS, d, WORDS) for d in FLOATS),
-            *(b.binary_ops(SPECIALS, d) for d in (*FLOATS, I8, I32, I64, U8, U32)),
-            b.casts(SPECIALS, F32, [d for d in DTYPES if d is not STRING and (d.bits >= 16 or not d.is_float)]),
-            b.casts(SPECIALS, F64, [F32, F16, I64, U8, I32]),
-            b.casts(SPECIALS, I64, [F32, F64, I32, I16, I8, U8, BOOL]),
-            *(b.casts(SPECIALS, d, [F32]) for d in DTYPES if d.bits <= 8),
-            *(b.random_region_map(np.random.default_rng(k), 70, d) for k in range(3) for d in (F32, F16, I32)),
+            *(r.unary_ops(SPECIALS, d, WORDS) for d in FLOATS),
+            *(r.binary_ops(SPECIALS, d) for d in (*FLOATS, I8, I32, I64, U8, U32)),
+            r.casts(SPECIALS, F32, [d for d in DTYPES if d is not STRING and (d.bits >= 16 or not d.is_float)]),
+            r.casts(SPECIALS, F64, [F32, F16, I64, U8, I32]),
+            r.casts(SPECIALS, I64, [F32, F64, I32, I16, I8, U8, BOOL]),
+            *(r.casts(SPECIALS, d, [F32]) for d in DTYPES if d.bits <= 8),
+            *(r.random_region_map(np.random.default_rng(k), 70, d) for k in range(3) for d in (F32, F16, I32, I16, U8)),
         ],
     }
 

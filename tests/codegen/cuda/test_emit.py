@@ -130,7 +130,7 @@ def test_regions_become_device_functions():
     assert made.text.startswith(
         "__device__ __forceinline__ void f(signed char& r0, float& r1, const float a0, const long"
     )
-    assert "tcc::cast<tcc::i8, tcc::f32>" in made.text and "tcc::arith_max(" in made.text
+    assert "tcc::cast<tcc::i8, tcc::f32>" in made.text and "tcc::arith_max<float>(" in made.text
     assert made.call(["x", "y"], ["z"], {"n": "n0"}) == "f(x, y, z, n0);"
 
 

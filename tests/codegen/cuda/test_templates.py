@@ -15,7 +15,7 @@ from tcc.ir.kernel import Func
 from tcc.ir.targets import CUDA_TARGETS, target
 from tcc.ir.types import dtype
 from tcc.ir.verifier import verify
-from tests.codegen.cuda import builders, emulator
+from tests.codegen.cuda import builders, emulator, region_builders
 from tests.codegen.cuda.problems import Checker, buffer
 from tests.codegen.cuda.suite import arrays_of, problems
 
@@ -72,7 +72,7 @@ def test_small_floats_round_to_the_nearest_and_keep_to_their_range(name):
     if name == "f8e8m0":
         inside, outside = grid, outside[:0]
     values = np.concatenate([inside, outside]).astype(np.float32)
-    problem = builders.casts(len(values), builders.F32, [small])
+    problem = region_builders.casts(len(values), builders.F32, [small])
     buffers = [buffer(problem.arg_types[0], values), buffer(problem.result_types[0])]
     load_templates("cuda")
     emulator.run(TEMPLATES["cuda.naive"].emit(problem, {"threads": 64}, SM_90), buffers)
@@ -80,6 +80,20 @@ def test_small_floats_round_to_the_nearest_and_keep_to_their_range(name):
     expected = inside.astype(np.float32).astype(small.numpy).astype(np.float32)
     np.testing.assert_array_equal(got[: len(inside)], expected)
     np.testing.assert_array_equal(got[len(inside) :], np.full(len(outside), grid[-1]))
+
+
+@pytest.mark.skipif(emulator.missing() is not None, reason=str(emulator.missing()))
+@pytest.mark.parametrize("template", ["cuda.naive", "cuda.map"])
+@pytest.mark.parametrize("name", ["f16", "bf16", "f8e4m3fn", "f8e5m2fnuz", "f4e2m1"])
+def test_a_cast_rounds_what_is_computed_on(name, template):
+    narrow = dtype(name)
+    values = np.linspace(-5, 5, 97).astype(np.float32)
+    problem = region_builders.casts(len(values), builders.F32, [narrow], back=True)
+    buffers = [buffer(problem.arg_types[0], values), buffer(problem.result_types[0])]
+    load_templates("cuda")
+    made = TEMPLATES[template]
+    emulator.run(made.emit(problem, made.default(problem, SM_90), SM_90), buffers)
+    np.testing.assert_array_equal(buffers[1].view, values.astype(narrow.numpy).astype(np.float32))
 
 
 @pytest.mark.parametrize(

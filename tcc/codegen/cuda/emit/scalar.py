@@ -34,12 +34,12 @@ def yielded(region: Region) -> list[DType]:
 
 
 def inline_region(
-    region: Region, args: Sequence[str], indices: Mapping[str, str], prefix: str
+    region: Region, args: Sequence[str], indices: Mapping[str, str], prefix: str, stored: bool = False
 ) -> tuple[list[str], list[str]]:
     """(statements, the C++ expressions of what the region yields).
 
     `args`: C++ expressions of the arguments, in register types; `indices`: of the domain dims. Variables the statements
-    declare start with `prefix`.
+    declare start with `prefix`. `stored`: what is yielded goes to memory and nowhere else, which rounds it.
     """
     env: dict[Value, str] = dict(zip(region.block.args, args, strict=True))
     lines: list[str] = []
@@ -52,11 +52,20 @@ def inline_region(
             env[result] = literal(op.value, element(result))
             continue
         text = f"static_cast<long long>({indices[op.dim]})" if isinstance(op, Index) else _expression(op, env)
+        if isinstance(op, arith.Cast) and not (stored and all(isinstance(u, Yield) for u in result.users)):
+            text = rounded(text, element(result))
         name = f"{prefix}{count}"
         count += 1
         lines.append(f"const {register(element(result))} {name} = {text};")
         env[result] = name
     raise AssertionError("a region without kernel.yield")
+
+
+def rounded(text: str, dtype: DType) -> str:
+    """The expression with the digits that its element type has: registers of narrow floats hold more."""
+    if not dtype.is_float or dtype.bits >= 32:
+        return text
+    return f"{codec(dtype)}::load({codec(dtype)}::store({text}))"
 
 
 def _expression(op: Op, env: Mapping[Value, str]) -> str:
@@ -82,6 +91,8 @@ def _expression(op: Op, env: Mapping[Value, str]) -> str:
         return f"tcc::i{word}<{codec(d)}>({', '.join(args)})"
     if op.name in ("math.abs", "math.sign") and not d.is_float:
         return f"tcc::i{word}<{codec(d)}>({args[0]})"
+    if word in ("min", "max"):  # a literal among the arguments has a type of its own
+        return f"tcc::arith_{word}<{register(d)}>({', '.join(args)})"
     return f"tcc::{dialect}_{word}({', '.join(args)})"
 
 

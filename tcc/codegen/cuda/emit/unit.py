@@ -260,11 +260,12 @@ class Unit:
         lines.append(f"for (int j = 0; j < {width}; ++j) {name}[j] = {access.read(point)};")
 
     def apply(
-        self, region: Region, args: Sequence[str], env: Env, prefix: str = "t"
+        self, region: Region, args: Sequence[str], env: Env, prefix: str = "t", stored: bool = False
     ) -> tuple[list[str], list[str], list[DType]]:
-        """The region at a point: (statements, C++ expressions of its yields, their types)."""
+        """The region at a point: (statements, C++ expressions of its yields, their types). `stored`: see
+        `inline_region`."""
         indices = self.index_env(env) if region_indices(region) else {}
-        lines, values = inline_region(region, args, indices, prefix)
+        lines, values = inline_region(region, args, indices, prefix, stored)
         return lines, values, yielded(region)
 
     def reader(
@@ -297,12 +298,12 @@ class Unit:
         self.add(function(name, params, [*lines, *loop(width, inner)]))
 
     def _body(
-        self, region: Region, args: Sequence[str], env: Env, vector: tuple[str, int] | None
+        self, region: Region, args: Sequence[str], env: Env, vector: tuple[str, int] | None, stored: bool = False
     ) -> tuple[list[str], list[str], list[DType]]:
         inside = dict(env)
         if vector is not None:
             inside[vector[0]] = f"({env[vector[0]]} + j)"
-        return self.apply(region, args, inside)
+        return self.apply(region, args, inside, stored=stored)
 
     def writer(
         self,
@@ -321,7 +322,7 @@ class Unit:
         used = used_arguments(region)[len(acc) :]
         lines, names = self.loads([i for i, u in zip(operands, used, strict=True) if u], env, vector)
         args = [f"acc{i}[j]" for i in range(len(acc))] + [names.get(i, "0") for i in operands]
-        inner, values, _ = self._body(region, args, env, vector)
+        inner, values, _ = self._body(region, args, env, vector, stored=True)
         before, stored, after = self.stores(values, env, vector)
         params = ", ".join(filter(None, ["const Args& args", self.parameters(dims), *accs]))
         self.add(function(name, params, [*lines, *before, *loop(width, [*inner, *stored]), *after]))

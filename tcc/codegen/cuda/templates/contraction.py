@@ -50,6 +50,13 @@ def flat_dims(problem: Func) -> dict[str, tuple[str, ...]]:
     return {"fb": batch, "fm": ("m",), "fn": ("n",), "fk": reduce}
 
 
+def no_operand(problem: Func) -> str | None:
+    """The sentence for a contraction of which one factor is a number that no operand holds, else None."""
+    anchor = problem.anchor
+    assert isinstance(anchor, Contraction)
+    return None if anchor.lhs and anchor.rhs else "one of its factors is the same number everywhere"
+
+
 class View:
     """A contraction as a batched GEMM over one unit."""
 

@@ -144,7 +144,9 @@ class ScatterUnit(Unit):
         self.add(f"TCC_FN long long tcc_place({params}) {{\n  {body}\n}}\n")
         operands = range(1, len(anchor.operands))
         lines, names = self.loads(list(operands), env)
-        more, (value,), _ = self.apply(anchor.body, [names[i] for i in operands], env)
+        more, (value,), _ = self.apply(
+            anchor.body, [names[i] for i in operands], env, stored=anchor.reduction == "none"
+        )
         lines = [
             *lines,
             *more,

@@ -203,7 +203,7 @@ def _emit_tiled(problem: Func, config: Config, target: Target, entry: str) -> Em
     direct = [i for i in range(len(anchor.ins)) if i not in how.operands]
     lines, names = unit.loads(direct, env)
     names |= {i: f"tile.t{i}" for i in how.operands}
-    more, values, _ = unit.apply(anchor.body, [names[i] for i in range(len(anchor.ins))], env)
+    more, values, _ = unit.apply(anchor.body, [names[i] for i in range(len(anchor.ins))], env, stored=True)
     _, stores, _ = unit.stores(values, env)
     unit.add(function("tcc_write_tiled", f"{params}, const Tiled& tile", [*lines, *more, *stores]))
     tile, threads = config["tile"], config["threads"]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tcc.codegen.cuda.templates.common import cheapest, free_extent
+from tcc.codegen.cuda.templates.contraction import no_operand
 from tcc.codegen.cuda.templates.mma_cost import (
     FEWEST_BYTES,
     RULES,
@@ -62,7 +63,7 @@ class Mma(Template):
         return Space(**p)
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        if (sentence := free_extent(problem)) is not None:
+        if (sentence := free_extent(problem) or no_operand(problem)) is not None:
             return sentence
         view = MmaView(problem, target)
         if max(view.m, view.n, view.k, view.batch) >= 1 << 30:

@@ -238,7 +238,7 @@ class MmaView(View):
         unit.add(function("tcc_extra", f"const Args& args, {at}, Extra& e", [*lines, *saves]))
         inside: Mapping[str, str] = {**env, "fn": "(x_fn + j)"} if width > 1 else env
         args = [f"acc[{'j' if width > 1 else '0'}]", *(f"e.{names[i]}" if i in names else "0" for i in self.extra)]
-        inner, values, _ = unit.apply(region, args, inside)
+        inner, values, _ = unit.apply(region, args, inside, stored=True)
         before, stored, after = unit.stores(values, env, vector)
         params = f"const Args& args, {at}, const Extra& e, const float (&acc)[{width}]"
         unit.add(function("tcc_epilogue", params, [*before, *loop(width, [*inner, *stored]), *after]))

@@ -96,7 +96,13 @@ class _Point:
         return f"TCC_FN void tcc_point(const Args& args, const {kind} x_{self.flat}) {{\n{body}\n}}\n"
 
     def region(
-        self, region: Region, given: Sequence[str], operands: Sequence[int], env: dict[str, str], operands_first: bool
+        self,
+        region: Region,
+        given: Sequence[str],
+        operands: Sequence[int],
+        env: dict[str, str],
+        operands_first: bool,
+        stored: bool = False,
     ) -> tuple[list[str], list[str], list[Any]]:
         """The region with its operands read at the point; `given` are the other arguments."""
         prefix = f"s{self.regions}_"
@@ -106,12 +112,12 @@ class _Point:
         lines, names = self.unit.loads([i for i, u in zip(operands, mine, strict=False) if u], env, prefix=prefix + "v")
         scalars = [names.get(i, "0") for i in operands]
         args = [*scalars, *given] if operands_first else [*given, *scalars]
-        more, values, types = self.unit.apply(region, args, env, prefix)
+        more, values, types = self.unit.apply(region, args, env, prefix, stored)
         return [*lines, *more], values, types
 
     def finish(self, region: Region, given: Sequence[str], operands: Sequence[int]) -> list[str]:
         """The last region, and the stores."""
-        lines, values, _ = self.region(region, given, operands, self.env, operands_first=False)
+        lines, values, _ = self.region(region, given, operands, self.env, operands_first=False, stored=True)
         _, stores, _ = self.unit.stores(values, self.env)
         return [*lines, *stores]
 
@@ -166,7 +172,7 @@ class _Point:
             text = step(combiner, f"stage{i}", f"tcc::cast<{codec(acc)}, {codec(kind)}>({value})", acc)
             out += self.over(anchor.domain.reduce_names, [*lines, f"stage{i} = {text};"])
             stages = [*stages, f"stage{i}"]
-        lines, values, _ = self.region(anchor.stages[-1], stages, ins, self.inner_env(), True)
+        lines, values, _ = self.region(anchor.stages[-1], stages, ins, self.inner_env(), True, stored=True)
         _, stores, _ = self.unit.stores(values, self.inner_env())
         return [*out, *self.over(anchor.domain.reduce_names, [*lines, *stores])]
 

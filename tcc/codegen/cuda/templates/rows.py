@@ -226,7 +226,9 @@ class _Generator:
         )  # fmt: skip
         unit.insert("rows.cuh", self.stages())
 
-    def region(self, region: Region, stages: list[str]) -> tuple[list[str], list[str], list[str], list[Any]]:
+    def region(
+        self, region: Region, stages: list[str], stored: bool = False
+    ) -> tuple[list[str], list[str], list[str], list[Any]]:
         """(statements before the loop over j, inside it, the values, their types) of a region at V places."""
         unit = self.unit
         used = used_arguments(region)
@@ -237,7 +239,7 @@ class _Generator:
         names |= {i: f"row.c{i}[chunk][j]" for i in self.along} | {i: f"row.s{i}" for i in self.whole}
         args = [names.get(i, "0") for i in range(len(self.anchor.ins))] + stages
         inside = dict(self.env) if self.vector is None else {**self.env, "fr": "(x_fr + j)"}
-        inner, values, types = unit.apply(region, args, inside)
+        inner, values, types = unit.apply(region, args, inside, stored=stored)
         return lines, inner, values, types
 
     def stages(self) -> str:
@@ -260,7 +262,7 @@ class _Generator:
                 f"[](const {kind} a, const {kind} b) -> {kind} {{ return {both}; }});"
             )
             stages.append(name)
-        before, inner, values, _ = self.region(anchor.stages[-1], stages)
+        before, inner, values, _ = self.region(anchor.stages[-1], stages, stored=True)
         head, stored, tail = unit.stores(values, self.env, self.vector)
         body = [*before, *head, *loop(self.width, [*inner, *stored]), *tail]
         lines += ["if (!mine) return;", *self.each(body)]

@@ -19,7 +19,7 @@ from tcc.codegen.cuda.templates.common import (
     free_beside,
     memory_seconds,
 )
-from tcc.codegen.cuda.templates.contraction import View, flat_dims
+from tcc.codegen.cuda.templates.contraction import View, flat_dims, no_operand
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
 from tcc.ir.kernel import Conv, Func, MatMul
 from tcc.ir.kernel.symbols import typical
@@ -91,7 +91,7 @@ class _Simt(Template):
     legal = RULES
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        return free_beside(problem, flat_dims(problem)["fm"]) or too_large(problem, target)
+        return free_beside(problem, flat_dims(problem)["fm"]) or no_operand(problem) or too_large(problem, target)
 
     def default(self, problem: Func, target: Target) -> Config | None:
         return cheapest(self, problem, target)

@@ -16,7 +16,7 @@ from tcc.codegen.cuda.templates.common import (
     free_extent,
     memory_seconds,
 )
-from tcc.codegen.cuda.templates.contraction import View
+from tcc.codegen.cuda.templates.contraction import View, no_operand
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Space, Template, entry_name, template
 from tcc.ir.kernel import Contraction, Func
 from tcc.ir.targets import Target
@@ -88,7 +88,7 @@ class SimtGemv(Template):
     )
 
     def accepts(self, problem: Func, target: Target) -> str | None:
-        if (sentence := free_extent(problem)) is not None:
+        if (sentence := free_extent(problem) or no_operand(problem)) is not None:
             return sentence
         v = skinny_view(problem, target)
         if v.m > MOST_ROWS:

@@ -21,7 +21,8 @@ struct SmallFloat : Plain<unsigned char, float, FLOAT, 1 + E + M> {
   // Rounds to nearest, ties to even; a number beyond the largest becomes the largest (ONNX Cast, saturate = 1).
   static TCC_FN unsigned char store(float x) {
     const unsigned bits = __float_as_int(x), negative = bits >> 31 ? sign : 0u;
-    if (x != x) return A == NAN_NEGATIVE_ZERO ? sign : A == NOTHING ? Largest : negative | (sign - 1);
+    // f4e2m1 has no NaN: as ml_dtypes does, a zero of the other sign.
+    if (x != x) return A == NAN_NEGATIVE_ZERO ? sign : A == NOTHING ? negative ^ sign : negative | (sign - 1);
     const float size = fabsf(x);
     if (A == INFINITY_THEN_NAN && size == __int_as_float(0x7f800000)) return negative | (Largest + 1);
     unsigned code;
