@@ -230,6 +230,7 @@ from tcc.reference.sampling import (
     deform_conv,
     grid_sample,
     max_roi_pool,
+    region_reduce,
     roi_align,
 )
 from tcc.reference.sequence import (
@@ -410,6 +411,7 @@ __all__ = [
     "reduce_sum",
     "reduce_sum_square",
     "regex_full_match",
+    "region_reduce",
     "relu",
     "reshape",
     "resize",

@@ -239,8 +239,9 @@ def roi_align(
         height, width = y2 - y1, x2 - x1
         if not half:
             height, width = max(height, 1.0), max(width, 1.0)
-        rows = sampling_ratio or math.ceil(height / output_height)
-        columns = sampling_ratio or math.ceil(width / output_width)
+        # A box without extent, or with a negative one, has no samples.
+        rows = sampling_ratio or max(math.ceil(height / output_height), 0)
+        columns = sampling_ratio or max(math.ceil(width / output_width), 0)
         ys = y1 + (np.arange(output_height * rows) + 0.5) * (height / output_height / rows) if rows else np.zeros(0)
         xs = (
             x1 + (np.arange(output_width * columns) + 0.5) * (width / output_width / columns)
@@ -282,3 +283,39 @@ def _bins(start: int, end: int, count: int, size: int) -> list[slice]:
         slice(min(max(math.floor(i * step) + start, 0), size), min(max(math.ceil((i + 1) * step) + start, 0), size))
         for i in range(count)
     ]
+
+
+@ieee
+def region_reduce(
+    x: Array,
+    batch: Array,
+    rows: Array,
+    columns: Array,
+    row_weights: Array | None = None,
+    column_weights: Array | None = None,
+    *,
+    kind: str = "sum",
+) -> Array:
+    """Sums or maxima (`kind`) over rectangles of pictures: X [n, h, w, c] -> [k, i, j, c].
+
+    Bin (i, j) of region k covers rows[k, i, 0] .. rows[k, i, 1] - 1 and columns[k, j, 0] .. columns[k, j, 1] - 1 of
+    picture batch[k] mod n, as far as these lie in it, multiplied by row_weights [k, i, h] and column_weights
+    [k, j, w]; an empty rectangle gives 0.
+    """
+    x = np.asarray(x)
+    wide = widen(x)
+    n, h, w, c = wide.shape
+    regions, across, along = rows.shape[0], rows.shape[1], columns.shape[1]
+    y = np.zeros((regions, across, along, c), wide.dtype)
+    for k, i, j in product(range(regions), range(across), range(along)):
+        top, bottom = (min(max(int(v), 0), h) for v in rows[k, i])
+        left, right = (min(max(int(v), 0), w) for v in columns[k, j])
+        if top >= bottom or left >= right:
+            continue
+        part = wide[int(batch[k]) % n, top:bottom, left:right]
+        if row_weights is not None:
+            part = part * widen(row_weights)[k, i, top:bottom, None, None]
+        if column_weights is not None:
+            part = part * widen(column_weights)[k, j, None, left:right, None]
+        y[k, i, j] = part.sum(axis=(0, 1)) if kind == "sum" else part.max(axis=(0, 1))
+    return narrow(y, x.dtype)

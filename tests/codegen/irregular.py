@@ -14,12 +14,12 @@ from tcc.ir.core import Block
 from tcc.ir.graph.base import GraphOp
 from tcc.ir.kernel import Func
 from tcc.ir.types import BF16, BOOL, F16, F32, F64, I8, I32, I64, U8, U64, DType, TensorType, Type
-from tcc.passes.lower import irregular
+from tcc.passes.lower import irregular, region
 from tcc.passes.lower.group import LOWERINGS, Group
 from tcc.passes.lower.to_kernel import wrap
 
 Array = np.ndarray[Any, Any]
-assert irregular
+assert irregular and region
 
 
 @dataclass
@@ -108,6 +108,24 @@ def scatter_nd(
     return lowered(op, arrays, f"nd{depth}_{reduction}_{dtype}_{'x'.join(map(str, shape))}")
 
 
+def regions(
+    picture: Sequence[int], count: int, bins: Sequence[int], dtype: DType = F32, kind: str = "sum", weights: int = 2,
+    index: DType = I64,
+) -> Case:  # fmt: skip
+    """Rectangles that begin before the picture, end behind it, or are empty."""
+    rng = np.random.default_rng([*picture, count, *bins])
+    n, h, w, _ = picture
+    across, along = bins
+    arrays: list[Array] = [values(rng, picture, dtype), rng.integers(-n, 2 * n, count).astype(index.numpy)]
+    for at, extent in ((across, h), (along, w)):
+        first = rng.integers(-2, extent + 1, (count, at))
+        arrays.append(np.stack([first, first + rng.integers(-1, extent + 2, first.shape)], -1).astype(index.numpy))
+    arrays += [rng.uniform(0, 1, (count, *shape)).astype(dtype.numpy) for shape in ((across, h), (along, w))][:weights]
+    given = operands([TensorType(a.shape, index if i in (1, 2, 3) else dtype) for i, a in enumerate(arrays)])
+    op = graph.RegionReduce(*given, kind=kind)
+    return lowered(op, arrays, f"regions_{kind}_{dtype}_{'x'.join(map(str, picture))}_{count}_{weights}")
+
+
 def cases() -> list[Case]:
     """Odd shapes, all types, all flags."""
     out = [
@@ -134,5 +152,10 @@ def cases() -> list[Case]:
         scatter_nd((6, 5, 4), (3,), 1), scatter_nd((6, 5, 4), (2, 3), 2, F16), scatter_nd((6, 5), (40,), 2, F32),
         scatter_nd((6, 5), (40,), 2, F32, "add"), scatter_nd((5, 7), (3,), 1, I32, "mul", I32),
         scatter_nd((8, 33), (5,), 1, BF16, "max"), scatter_nd((50, 3), (70,), 1, F32, "min"),
+    ]  # fmt: skip
+    out += [
+        regions((2, 7, 9, 37), 5, (3, 2)), regions((1, 8, 8, 20), 4, (2, 2), F64, "max", 2, I32),
+        regions((3, 5, 6, 150), 3, (1, 4), F32, "max", 0), regions((2, 6, 5, 1), 7, (2, 3), F16, "sum", 1),
+        regions((1, 4, 4, 3), 0, (2, 2)), regions((1, 1, 9, 33), 1, (1, 1), BF16, "max", 1),
     ]  # fmt: skip
     return out

@@ -255,6 +255,17 @@ CASES: dict[str, list[tuple[Sequence[tuple[int, ...]], Body]]] = {
         ([(1500,)], op(graph.Cumsum, axis=0)),
     ],
     "cumprod": [([(3, 4)], op(graph.Cumprod, axis=1, reverse=True))],
+    "region_reduce": [
+        (
+            [(2, 5, 6, 3), *weights],
+            lambda b, xs, kind=kind: b(
+                graph.RegionReduce, xs[0], b.constant(np.array([1, -2, 0])),
+                b.constant(np.array([[[0, 3], [2, 9]]] * 3)), b.constant(np.array([[[-4, 2], [3, 3]]] * 3)), *xs[1:],
+                kind=kind,
+            ),
+        )
+        for kind, weights in (("sum", [(3, 2, 5), (3, 2, 6)]), ("max", []))
+    ],
     "topk": [([(3, 6)], lambda b, xs: (b(graph.TopK, xs[0], k=2, axis=1),))],
     "scatter_elements": [
         (

@@ -10,6 +10,7 @@ from tcc.compiler.frontend.node import Node
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
+from tcc.ir.expr import Dim
 from tcc.ir.types import BOOL, F32, F64, DType
 
 Operand = Value | float | int
@@ -80,12 +81,12 @@ class Formula:
     def reduce(self, a: Value, kind: str, *axes: int, keepdims: bool = False) -> Value:
         return self.n.op(graph.Reduce, a, kind=kind, axes=tuple(axes), keepdims=keepdims)
 
-    def expand(self, a: Value, shape: Sequence[int]) -> Value:
+    def expand(self, a: Value, shape: Sequence[Dim]) -> Value:
         return a if self.n.shape(a) == tuple(shape) else self.n.op(graph.Expand, a, shape=tuple(shape))
 
     def part(self, a: Value, axis: int, start: int, size: int = 1) -> Value:
         """Elements start … start + size - 1 along an axis."""
-        shape = self.static(a)
+        shape = self.n.shape(a)
         starts = tuple(start if i == axis else 0 for i in range(len(shape)))
         sizes = tuple(size if i == axis else d for i, d in enumerate(shape))
         return self.n.op(graph.Slice, a, starts=starts, sizes=sizes, steps=(1,) * len(shape))

@@ -23,8 +23,6 @@ from tcc.ir.expr import Dim
 from tcc.ir.types import TensorType
 
 _ELEMENT_TYPES = frozenset(("dtype", "to", "output_datatype", "output_dtype", "softmax_precision", "precision"))
-# Attributes of later opsets whose default is not what the operator did before: (operator, first opset) → values.
-_BEFORE = {("RoiAlign", 16): {"coordinate_transformation_mode": "output_half_pixel"}}
 # Random operators draw through handlers, and sequences and optionals are no tensors.
 _NOT_HOST = frozenset((
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Optional",
@@ -53,9 +51,6 @@ def host_call(n: Node) -> tuple[Value, ...]:
     assert name is not None
     accepted = inspect.signature(getattr(reference, name)).parameters
     attributes: dict[str, Any] = {}
-    for (op, opset), values in _BEFORE.items():
-        if n.proto.op_type == op and n.opset < opset:
-            attributes |= values
     for key in n.attributes:
         if key not in accepted:
             raise InputError(f"its attribute {key} is not supported")

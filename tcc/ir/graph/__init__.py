@@ -23,6 +23,7 @@ from tcc.ir.graph.pointwise import *  # noqa: F403
 from tcc.ir.graph.pooling import *  # noqa: F403
 from tcc.ir.graph.recurrent import *  # noqa: F403
 from tcc.ir.graph.reduction import *  # noqa: F403
+from tcc.ir.graph.region import *  # noqa: F403
 from tcc.ir.graph.resize import *  # noqa: F403
 from tcc.ir.graph.unary import *  # noqa: F403
 

@@ -18,6 +18,7 @@ from tcc.ir.kernel.func import (
     ViewOp,
     Yield,
 )
+from tcc.ir.kernel.ragged import Ragged
 from tcc.ir.kernel.recurrence import Recurrence
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "MatMul",
     "Pack",
     "Pool",
+    "Ragged",
     "Recurrence",
     "Reduce",
     "Return",

@@ -19,9 +19,10 @@ from tcc.ir.expr import evaluate as eval_expr
 from tcc.ir.kernel.anchors import Anchor, Attention, Contraction, Map, Reduce, Rows
 from tcc.ir.kernel.anchors_irregular import Scan, Scatter, TopK
 from tcc.ir.kernel.approx import Approx, apply, rounding, run_region, ulp
-from tcc.ir.kernel.evaluate_irregular import scan, scatter, topk
+from tcc.ir.kernel.evaluate_irregular import identity, scan, scatter, topk
 from tcc.ir.kernel.evaluate_recurrence import recurrence
 from tcc.ir.kernel.func import Func
+from tcc.ir.kernel.ragged import Ragged
 from tcc.ir.kernel.recurrence import Recurrence
 from tcc.ir.types import DType, TensorType
 
@@ -155,6 +156,8 @@ class _Anchor:
             shape = (self.count, self.reduce_size)
             acc = [combine(c, _spread(v, shape), op.acc) for c, v in zip(op.combine, values, strict=True)]
             return self.finish(run_region(op.epilogue, acc + self.loads(op.extra, len(op.ins)), self.index))
+        if isinstance(op, Ragged):
+            return self.finish(ragged(self, op))
         if isinstance(op, Contraction):
             acc = contraction_blocks(self, op) if self.sampled else None
             if acc is None:
@@ -298,6 +301,23 @@ def combine(combiner: str, a: Approx, acc: DType) -> Approx:
         return Approx(np.full((*x.shape[:-1], 1), least, x.dtype))
     value = x.max(-1, keepdims=True) if combiner == "max" else x.min(-1, keepdims=True)
     return Approx(value, None if a.error is None else a.error.max(-1, keepdims=True))
+
+
+def ragged(at: _Anchor, op: Ragged) -> list[Approx]:
+    """The values of all points of the reduce dims, and the combiner's identity in place of those outside the part."""
+    inside: Any = True
+    for i, name in enumerate(op.domain.reduce_names):
+        begin, end = (at.load(2 * i + k).exact.astype(np.int64) for k in range(2))
+        inside = inside & (at.index[name] >= begin) & (at.index[name] < end)
+    values = run_region(op.body, [at.load(i) for i in op.inside], at.index)
+    shape = (at.count, at.reduce_size)
+    totals: list[Approx] = []
+    for combiner, value in zip(op.combine, values, strict=True):
+        whole = _spread(value, shape)
+        exact = np.where(inside, whole.exact, np.asarray(identity(combiner, op.acc)).astype(whole.exact.dtype))
+        error = None if whole.error is None else np.where(inside, whole.error, 0.0)
+        totals.append(combine(combiner, Approx(exact, error), op.acc))
+    return run_region(op.epilogue, [*totals, *(at.load(i) for i in op.after)], at.index)
 
 
 def contract(a: Approx, b: Approx, shape: tuple[int, ...], acc: DType, tf32: bool) -> Approx:

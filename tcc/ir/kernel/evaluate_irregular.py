@@ -47,7 +47,7 @@ def running(combiner: str, a: Approx, acc: DType, exclusive: bool, reverse: bool
     """The running combination along the last axis."""
     ufunc = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}[combiner]
     x = a.exact.astype(np.float64 if acc.is_float else acc.numpy)
-    first = _identity(combiner, acc)
+    first = identity(combiner, acc)
 
     def accumulate(v: Array, start: Any, f: np.ufunc) -> Array:
         v = v[..., ::-1] if reverse else v
@@ -74,7 +74,8 @@ def running(combiner: str, a: Approx, acc: DType, exclusive: bool, reverse: bool
     return Approx(total, error)
 
 
-def _identity(combiner: str, acc: DType) -> float | int:
+def identity(combiner: str, acc: DType) -> float | int:
+    """What changes nothing when it is combined."""
     if combiner in ("sum", "prod"):
         return int(combiner == "prod")
     if acc.is_float:

@@ -174,7 +174,7 @@ class Scalarizer:
         if isinstance(op, Gather):
             return self._gather(op, index, guarded)
         if isinstance(op, GatherElements):
-            place = self._place(op.indices, index, tensor_type(op.x).shape[op.axis], guarded)
+            place = self.place(op.indices, index, tensor_type(op.x).shape[op.axis], guarded)
             return self.value(op.x, (*index[: op.axis], place, *index[op.axis + 1 :]), guarded)
         if isinstance(op, GatherNd):
             return self._gather_nd(op, index, guarded)
@@ -264,7 +264,7 @@ class Scalarizer:
             entries = [int(i) % extent if isinstance(extent, int) else int(i) for i in table.array()]
             place = fit_affine(entries, self.ranges, at[0])
         if place is None:
-            place = self._place(op.indices, at, x.shape[op.axis], guarded)
+            place = self.place(op.indices, at, x.shape[op.axis], guarded)
         return self.value(op.x, (*index[: op.axis], place, *index[op.axis + k :]), guarded)
 
     def _gather_nd(self, op: GatherNd, index: Index, guarded: bool) -> Value:
@@ -273,10 +273,10 @@ class Scalarizer:
         assert isinstance(depth, int)
         lead = index[: indices.rank - 1]
         extents = x.shape[op.batch_dims : op.batch_dims + depth]
-        places = [self._place(op.indices, (*lead, i), d, guarded) for i, d in enumerate(extents)]
+        places = [self.place(op.indices, (*lead, i), d, guarded) for i, d in enumerate(extents)]
         return self.value(op.x, (*lead[: op.batch_dims], *places, *index[indices.rank - 1 :]), guarded)
 
-    def _place(self, indices: Value, at: Index, extent: Dim, guarded: bool) -> Dim:
+    def place(self, indices: Value, at: Index, extent: Dim, guarded: bool) -> Dim:
         """The place in a dim of that extent that `indices` name at an index; negative ones count from the end."""
         clips: list[Clip] = []
         v = indices

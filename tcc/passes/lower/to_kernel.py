@@ -36,12 +36,12 @@ from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, free_symbols, on_host
 from tcc.passes.base import Pass, PassContext, register_pass
-from tcc.passes.lower import attention, contraction, control, irregular, recurrence, reduction
+from tcc.passes.lower import attention, contraction, control, irregular, recurrence, reduction, region
 from tcc.passes.lower.group import LOWERINGS, Group
 from tcc.passes.lower.host import SPECS
 from tcc.passes.symbols import rename_symbols
 
-assert attention and contraction and irregular and recurrence and reduction  # they fill LOWERINGS
+assert attention and contraction and irregular and recurrence and reduction and region  # they fill LOWERINGS
 
 
 @register_pass

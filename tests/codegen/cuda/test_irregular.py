@@ -36,7 +36,7 @@ def test_kernels_compute_what_the_oracle_says(name):
 
 
 ODD = ("cumsum_f32_5x7x9_1_reverse", "cumsum_f16_2x130_1_exclusive_reverse", "topk5_f32_3x40_1", "topk7_f64_2x100_1",
-       "nd2_none_f32_6x5", "nd1_max_bf16_8x33")  # fmt: skip
+       "nd2_none_f32_6x5", "regions_sum_f32_2x7x9x37_5_2", "nd1_max_bf16_8x33")  # fmt: skip
 
 
 @pytest.mark.skipif(emulator.missing() is not None, reason=str(emulator.missing()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tcc.codegen.template import Config, Template, rows_of
-from tcc.ir.kernel import Attention, Contraction, Func, Recurrence, Reduce
+from tcc.ir.kernel import Attention, Contraction, Func, Ragged, Recurrence, Reduce
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 from tcc.ir.types import STRING, TensorType
@@ -64,8 +64,11 @@ def traffic(problem: Func) -> int:
 
 def flops(problem: Func) -> float:
     """Multiply-adds count two; anything else counts one a point and input."""
-    points = float(parallel_size(problem)) * reduce_size(problem)
     anchor = problem.anchor
+    # How much of the reduce dims a ragged part has, only data say.
+    points = float(parallel_size(problem)) * (
+        min(16, reduce_size(problem)) if isinstance(anchor, Ragged) else reduce_size(problem)
+    )
     if isinstance(anchor, Contraction | Attention | Recurrence):
         return 2.0 * points
     return points * (len(anchor.operands) if isinstance(anchor, Reduce) else 1 + len(anchor.operands))

@@ -17,7 +17,20 @@ from tcc.codegen.cuda.templates.recurrence import block_refuses, emit_block
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, entry_name, template
 from tcc.ir.core import Region, Value
 from tcc.ir.expr import ceildiv
-from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows, Scan, Scatter, TopK
+from tcc.ir.kernel import (
+    Anchor,
+    Attention,
+    Contraction,
+    Func,
+    Map,
+    Ragged,
+    Recurrence,
+    Reduce,
+    Rows,
+    Scan,
+    Scatter,
+    TopK,
+)
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 from tcc.ir.types import STRING
@@ -88,6 +101,8 @@ class _Point:
             lines = self.contraction(anchor)
         elif isinstance(anchor, Rows):
             lines = self.rows(anchor)
+        elif isinstance(anchor, Ragged):
+            lines = self.ragged(anchor)
         else:
             assert isinstance(anchor, Attention)
             lines = self.attention(anchor)
@@ -141,6 +156,30 @@ class _Point:
             lines.append(f"{n} = {step(c, n, f'tcc::cast<{codec(acc)}, {codec(t)}>({v})', acc)};")
         extra = range(len(anchor.ins), len(anchor.operands))
         return [*start, *self.over(anchor.domain.reduce_names, lines), *self.finish(anchor.epilogue, names, extra)]
+
+    def ragged(self, anchor: Ragged) -> list[str]:
+        """Loops from bound to bound, which are read first."""
+        acc, unit = anchor.acc, self.unit
+        names = [f"acc{i}" for i in range(len(anchor.combine))]
+        start = [f"{register(acc)} {n} = {identity(c, acc)};" for n, c in zip(names, anchor.combine, strict=True)]
+        loads, bounds = unit.loads(range(len(anchor.bounds)), self.env, prefix="b")
+        lines, values, types = self.region(anchor.body, [], anchor.inside, self.inner_env(), True)
+        for n, c, v, t in zip(names, anchor.combine, values, types, strict=True):
+            lines.append(f"{n} = {step(c, n, f'tcc::cast<{codec(acc)}, {codec(t)}>({v})', acc)};")
+        for i, d in reversed(list(enumerate(anchor.domain.reduce_names))):
+            kind, size = unit.coordinate_type(d), unit.size(d)
+            ends = [
+                f"const {kind} {word}_{d} = "
+                f"({kind})tcc::arith_min(tcc::arith_max((long long)({bounds[2 * i + k]}), 0ll), (long long)({size}));"
+                for k, word in enumerate(("from", "to"))
+            ]
+            lines = [
+                *ends,
+                f"for ({kind} x_{d} = from_{d}; x_{d} < to_{d}; ++x_{d}) {{",
+                *(f"  {line}" for line in lines),
+                "}",
+            ]
+        return [*start, *loads, *lines, *self.finish(anchor.epilogue, names, anchor.after)]
 
     def product(self, operands: Sequence[Value], first: int, region: Region) -> tuple[list[str], str]:
         """One factor of a contraction in the accumulator's type."""

@@ -31,10 +31,24 @@ from tcc.codegen.llvm.emit import (
 from tcc.codegen.llvm.emit.elementary import exp_nonpositive
 from tcc.codegen.llvm.emit.trigonometry import by_lane
 from tcc.codegen.llvm.templates.naive_irregular import scan_row, scatter, topk_row
+from tcc.codegen.llvm.templates.ragged import ragged
 from tcc.codegen.llvm.templates.recurrence_write import Steps
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, template
 from tcc.ir.expr import ceildiv, product
-from tcc.ir.kernel import Anchor, Attention, Contraction, Func, Map, Recurrence, Reduce, Rows, Scan, Scatter, TopK
+from tcc.ir.kernel import (
+    Anchor,
+    Attention,
+    Contraction,
+    Func,
+    Map,
+    Ragged,
+    Recurrence,
+    Reduce,
+    Rows,
+    Scan,
+    Scatter,
+    TopK,
+)
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 from tcc.ir.types import DType
@@ -49,7 +63,7 @@ class Naive(Template):
 
     name = "llvm.naive"
     kind = "cpu"
-    matches = (Map, Reduce, Contraction, Rows, Attention, Recurrence, Scan, TopK, Scatter)
+    matches = (Map, Reduce, Contraction, Rows, Attention, Recurrence, Scan, TopK, Scatter, Ragged)
     space = Space(chunk=[16, 64, 256, 1024, 4096])
 
     def accepts(self, problem: Func, target: Target) -> str | None:
@@ -77,6 +91,9 @@ class Naive(Template):
             return _recurrence(e)
         if isinstance(anchor, Scatter):
             scatter(e, config["chunk"])
+            return e.emitted(instruction="scalar")
+        if isinstance(anchor, Ragged):
+            ragged(e, config["chunk"], lanes=1, unroll=1)
             return e.emitted(instruction="scalar")
         domain = anchor.domain
         names = list(domain.parallel_names)

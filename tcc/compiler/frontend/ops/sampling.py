@@ -16,7 +16,7 @@ from tcc.compiler.frontend.windows import window
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
-from tcc.ir.types import BOOL, F64, I64
+from tcc.ir.types import BOOL, I64
 
 Place = Callable[[Value, int], tuple[Value, Value | None]]
 """(positions along spatial dim d that are whole numbers) → (indices inside it, which of them count; None: all)."""
@@ -182,66 +182,3 @@ def deform_conv(n: Node) -> Value:
     if bias is not None:
         y = f.add(y, n.reshape(n.cast(bias, dtype), (weights[0], *(1,) * rank)))
     return n.cast(y, n.dtype(x))
-
-
-def _roi_corners(f: Formula, position: Value, size: int) -> list[tuple[Value, Value]]:
-    """(index, weight) of the two pixels around each position; beyond one pixel out nothing counts."""
-    live = f.n.cast(f.both(f.at_most(-1.0, position), f.at_most(position, float(size))), f.n.dtype(position))
-    p = f.clamp(position, 0.0, size - 1.0)
-    low = f.floor(p)
-    above = f.sub(p, low)
-    first = f.n.cast(low, I64)
-    second = f.n.cast(f.clamp(f.add(low, 1.0), 0.0, size - 1.0), I64)
-    return [(first, f.mul(f.sub(1.0, above), live)), (second, f.mul(above, live))]
-
-
-def roi_align(n: Node) -> Value | None:
-    """Bins of regions, `sampling_ratio` samples a side each (He et al., 2017, Mask R-CNN); None without that number,
-    where the size of a region decides it."""
-    ratio = int(n.attr("sampling_ratio", 0))
-    if ratio <= 0:
-        return None
-    f = Formula(n)
-    x, rois, batches = n.input(0), n.input(1), n.input(2)
-    mode = n.attr("mode", "avg")
-    half = n.attr("coordinate_transformation_mode", "half_pixel" if n.opset >= 16 else "output_half_pixel")
-    if mode not in ("avg", "max") or half not in ("half_pixel", "output_half_pixel"):
-        raise InputError(f"its mode {mode} or coordinate_transformation_mode {half} is not one that ONNX has")
-    wide = f.wide(x)
-    dtype = n.dtype(wide)
-    batch, channels, height, width = f.static(x)
-    (count, _) = f.static(rois)
-    oh, ow = int(n.attr("output_height", 1)), int(n.attr("output_width", 1))
-    # Positions in f64, as they decide which pixels are read.
-    boxes = f.sub(f.mul(n.cast(rois, F64), float(n.attr("spatial_scale", 1.0))), 0.5 if half == "half_pixel" else 0.0)
-    x1, y1, x2, y2 = (f.part(boxes, 1, i) for i in range(4))
-
-    def positions(low: Value, high: Value, bins: int) -> Value:
-        extent = f.sub(high, low)
-        extent = extent if half == "half_pixel" else f.most(extent, 1.0)
-        steps = n.constant((np.arange(bins * ratio) + 0.5).reshape(1, -1), F64)
-        return f.add(low, f.mul(steps, f.div(extent, float(bins * ratio))))
-
-    rows = _roi_corners(f, positions(y1, y2, oh), height)
-    columns = _roi_corners(f, positions(x1, x2, ow), width)
-    pixels = n.reshape(n.transpose(wide, (0, 2, 3, 1)), (batch * height * width, channels))
-    start = n.reshape(f.mul(n.cast(batches, I64), height * width), (count, 1, 1))
-    samples = oh * ratio, ow * ratio
-    total: Value | None = None
-    for (i, v), (j, u) in product(rows, columns):
-        index = f.add(f.mul(n.reshape(i, (count, samples[0], 1)), width), n.reshape(j, (count, 1, samples[1])))
-        weight = f.mul(n.reshape(v, (count, samples[0], 1, 1)), n.reshape(u, (count, 1, samples[1], 1)))
-        value = f.mul(n.op(graph.Gather, pixels, f.add(index, start), axis=0), n.cast(weight, dtype))
-        total = value if total is None else f.add(total, value) if mode == "avg" else f.most(total, value)
-    assert total is not None
-    bins = n.reshape(total, (count, oh, ratio, ow, ratio, channels))
-    y = f.reduce(bins, "mean" if mode == "avg" else "max", 2, 4)
-    return n.cast(n.transpose(y, (0, 3, 1, 2)), n.dtype(x))
-
-
-@onnx_op("RoiAlign")
-def import_roi_align(n: Node) -> Value | Sequence[Value]:
-    from tcc.compiler.frontend.host import host_call
-
-    y = roi_align(n)
-    return host_call(n) if y is None else y
