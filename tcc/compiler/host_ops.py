@@ -45,7 +45,8 @@ def page() -> str:
     lines = [HEAD, f"## The {len(host_op_types())} host ops", "", "| operator | function | reason |", "|---|---|---|"]
     lines += [f"| {op} | `{function}` | {reason} |" for op, function, reason in rows]
     lines += [
-        "", "Beside them `sequence_items` takes the tensors out of an input that is a sequence of known length.", "",
+        "", "Beside them `sequence_items` takes the tensors out of an input that is a sequence of known length, and "
+        "`refuse` stands in a branch that the shapes of the inputs do not allow: a call that takes it is an error.", "",
         "## Strings", "", "For tensors of strings, and only for them, these move and compare on the host too: "
         + ", ".join(sorted(STRING_MOVES.values())) + ", and what becomes these (Squeeze, Split, Flatten, …).", "",
         "## Operands that decide", "",

@@ -222,6 +222,7 @@ from tcc.reference.reduction import (
     reduce_sum_square,
     top_k,
 )
+from tcc.reference.refuse import refuse
 from tcc.reference.resize import (
     resize,
 )
@@ -410,6 +411,7 @@ __all__ = [
     "reduce_prod",
     "reduce_sum",
     "reduce_sum_square",
+    "refuse",
     "regex_full_match",
     "region_reduce",
     "relu",

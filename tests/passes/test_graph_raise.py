@@ -219,6 +219,24 @@ def test_finds_attention(spelling: Body, shape: tuple[int, ...]) -> None:
     assert_close(interpret(made, x), want)
 
 
+@pytest.mark.parametrize("hides", [-1e9, -3.4e38, -1e4])
+def test_rows_hidden_as_a_whole_weigh_all_keys_alike(hides: float) -> None:
+    """A number in place of a score says nothing of the score, however large that is."""
+
+    def body(b: Build, xs: list[Value]) -> Sequence[Value]:
+        seen = b.constant(np.arange(5)[:, None] * np.ones(5) < 3)
+        large = b(graph.Mul, scores(b, xs[0], xs[1]), number(b, 100))
+        s = b(graph.Where, seen, large, number(b, hides))
+        return [b(graph.Matmul, b(graph.Softmax, s, axis=3), xs[2])]
+
+    made = program([(1, 2, 5, 4)] * 3, body)
+    x = feeds(made)
+    want = interpret(made, x)
+    run_passes(made, "canonicalize,raise-patterns,canonicalize,fold-constants,dce")
+    assert ("attention" in ops_of(made)) == (hides < -1e8)
+    assert_close(interpret(made, x), want)
+
+
 def test_three_dims_are_heads() -> None:
     def body(b: Build, xs: list[Value]) -> Sequence[Value]:
         return [b(graph.Matmul, b(graph.Softmax, scores(b, xs[0], xs[1]), axis=2), xs[2])]

@@ -57,6 +57,15 @@ class CollectingImporter(GraphImporter):
             raise Told("a graph inside the node cannot be imported")
         return out
 
+    def attempt(self, proto: onnx.GraphProto) -> list[Value] | InputError:
+        before = len(self.problems)
+        out = super().attempt(proto)
+        if isinstance(out, InputError):
+            if not all(p.shapes for p in self.problems[before:]):
+                raise out
+            del self.problems[before:]
+        return out
+
     def _nodes(self, nodes: Sequence[onnx.NodeProto], defined: set[str], what: str) -> None:
         wrong: dict[int, str] = {}
         for index, node in in_order(nodes, defined, what, wrong.setdefault):

@@ -18,7 +18,7 @@ from tcc.compiler.frontend.functions import Functions, bound_attributes
 from tcc.compiler.frontend.host import host_call, host_function
 from tcc.compiler.frontend.model import Model, Source, domain_of, opsets_of, read_model
 from tcc.compiler.frontend.node import Node
-from tcc.compiler.frontend.problems import ImportFailure, Problem, Unsupported, again, problem_of
+from tcc.compiler.frontend.problems import ImportFailure, NeedsValue, Problem, Unsupported, again, problem_of
 from tcc.compiler.frontend.registry import handlers
 from tcc.compiler.frontend.run_time import ComputedOperand
 from tcc.compiler.frontend.sequence import StaticOptional, StaticSequence, host_values, hosted
@@ -231,7 +231,7 @@ class GraphImporter:
         try:
             return scope.find(name)
         except KeyError:
-            raise InputError(f'the graph\'s output "{name}" is not produced by any node') from None
+            raise Unsupported(f'the graph\'s output "{name}" is not produced by any node') from None
 
     def _initialiser(self, tensor: onnx.TensorProto) -> Callable[[], Value]:
         return lambda: self.builder.initialiser(to_array(tensor, self.model.folder))
@@ -242,6 +242,15 @@ class GraphImporter:
         prefix = "/".join(self.builder.loc) + "/"
         scope = Scope(outer.opsets, outer, prefix, outer.attributes, dict(arguments))
         return self.graph(proto, scope)
+
+    def attempt(self, proto: onnx.GraphProto) -> list[Value] | InputError:
+        """`subgraph` of a graph that may never run, or why it cannot be for these shapes."""
+        try:
+            return self.subgraph(proto, {})
+        except (NeedsValue, Unsupported):
+            raise
+        except InputError as e:
+            return e
 
     def _node(self, node: onnx.NodeProto, index: int) -> None:
         name = self.scope.prefix + node_name(node, index)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tcc.errors import InputError
 
@@ -20,17 +20,18 @@ class NeedsValue(InputError):
 
 
 class Unsupported(InputError):
-    """What tcc does not take whatever the shapes are: an operator, an attribute's type."""
+    """What tcc does not take whatever the shapes are: an operator, an attribute's type, a name that nothing defines."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """One sentence. `inputs`: graph inputs whose values would settle it. `open`: it may be settled by binding free
-    dims, as an extent that the node sees has no number yet."""
+    dims, as an extent that the node sees has no number yet. `shapes`: other shapes may settle it."""
 
     text: str
     inputs: tuple[str, ...] = ()
     open: bool = False
+    shapes: bool = field(default=False, compare=False)
 
 
 class ImportFailure(InputError):
@@ -63,7 +64,8 @@ def again(error: Exception, text: str) -> InputError:
 def problem_of(error: Exception, open: bool = False) -> Problem:
     """The problem that an error stands for."""
     inputs = error.inputs if isinstance(error, NeedsValue) else ()
-    return Problem(str(error), inputs, open and not isinstance(error, Unsupported))
+    shapes = not isinstance(error, Unsupported | NeedsValue)
+    return Problem(str(error), inputs, open and not isinstance(error, Unsupported), shapes)
 
 
 def _report(problems: Sequence[Problem], way_out: str) -> str:

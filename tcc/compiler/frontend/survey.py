@@ -11,6 +11,7 @@ import onnx
 from tcc.compiler.frontend.functions import Functions
 from tcc.compiler.frontend.host import host_function
 from tcc.compiler.frontend.model import domain_of, model_opsets, opsets_of
+from tcc.compiler.frontend.problems import Unsupported
 from tcc.compiler.frontend.registry import handlers
 from tcc.errors import InputError
 
@@ -139,13 +140,13 @@ def in_order(
 ) -> list[tuple[int, onnx.NodeProto]]:
     """(index in the file, node), producers before users, in the file's order where it can be kept.
 
-    InputError if a value has two producers, none, or depends on itself; with `report`, that is told to it instead,
+    Unsupported if a value has two producers, none, or depends on itself; with `report`, that is told to it instead,
     once a node with its index, and the order goes on without.
     """
 
     def wrong(index: int, text: str) -> None:
         if report is None:
-            raise InputError(text)
+            raise Unsupported(text)
         report(index, text)
 
     producer: dict[str, int] = {}

@@ -28,6 +28,7 @@ HOST_OPS: dict[str, tuple[tuple[str, ...], str]] = {
     "random_normal_like": (("RandomNormalLike",), RANDOM),
     "random_uniform": (("RandomUniform", "Bernoulli", "Multinomial"), RANDOM),
     "random_uniform_like": (("RandomUniformLike",), RANDOM),
+    "refuse": ((), "a branch that the shapes of the inputs do not allow: a call that takes it is an error"),
     "regex_full_match": (("RegexFullMatch",), STRINGS),
     "sequence_at": (("SequenceAt",), SEQUENCE),
     "sequence_construct": (("SequenceConstruct",), SEQUENCE),

@@ -65,6 +65,8 @@ class FoldConstants(Pass):
     def _declined(self, op: GraphOp) -> str | None:
         if isinstance(op, Host) and op.function in RANDOM:
             return f"{op.function} gives other values at every call"
+        if isinstance(op, Host) and op.function == "refuse":
+            return "it is an error, but only if its branch is taken"
         types = [r.type for r in op.results]
         if not all(isinstance(t, TensorType) and t.is_static for t in types):
             return "what it gives is no tensor of known shape"

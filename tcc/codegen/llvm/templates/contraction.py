@@ -27,6 +27,8 @@ from tcc.ir.kernel import Func
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
 
+_AHEAD = 8192
+"""How far ahead of what is computed a panel that is read once is prefetched, in bytes."""
 M_TILES = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14]
 
 
@@ -242,10 +244,7 @@ class _Tasks:
 
         if tiles == 1:
             # Every panel is read once: stay a little ahead in the stream.
-            import os
-
-            D = int(os.environ.get("DIST", "8192"))
-            return lambda number: Ahead(e.b.gep(panel, [I64(D)], source_etype=I8), step)
+            return lambda number: Ahead(e.b.gep(panel, [I64(_AHEAD)], source_etype=I8), step)
 
         def of_tile(number: Int) -> Ahead:
             start = e.minimum(e.mul(number, share), size)

@@ -11,12 +11,14 @@ import onnx
 from tcc.compiler.frontend.loops import drop, repeat
 from tcc.compiler.frontend.node import Array, Node
 from tcc.compiler.frontend.registry import onnx_op
-from tcc.compiler.frontend.sequence import hosted, leaves, rebuilt, same_form
+from tcc.compiler.frontend.sequence import host_values, hosted, leaves, rebuilt, same_form
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Block, Region, Value
 from tcc.ir.expr import Dim
-from tcc.ir.types import I64
+from tcc.ir.types import I64, TensorType, Type
+
+BRANCHES = ("then_branch", "else_branch")
 
 
 @onnx_op("If")
@@ -27,11 +29,18 @@ def conditional(n: Node) -> list[Value]:
     if known is not None:
         return _taken(n, known)
     blocks: list[Block] = []
-    given: list[list[Value]] = []
-    for name in ("then_branch", "else_branch"):
+    tried: list[list[Value] | InputError] = []
+    for name in BRANCHES:
         blocks.append(Block())
         with n.builder.into(blocks[-1]):
-            given.append(n.importer.subgraph(n.attr(name), {}))
+            tried.append(n.importer.attempt(n.attr(name)))
+    if any(isinstance(t, InputError) for t in tried):
+        decided = n.content(condition)
+        if decided is not None:
+            _forget(condition, blocks)
+            return _taken(n, decided)
+        _refuse(n, condition, blocks, tried)
+    given = [t for t in tried if not isinstance(t, InputError)]
     if len(given[0]) != len(given[1]):
         raise InputError(f"its branches give {len(given[0])} and {len(given[1])} values")
     # Sequences of one form in both branches stay resolved: each of their tensors is chosen alone.
@@ -47,17 +56,49 @@ def conditional(n: Node) -> list[Value]:
     except InputError as e:
         decided = n.content(condition)
         if decided is not None:
-            for user in condition.users:  # the op that failed, and what its branches read
-                if user.parent is None:
-                    user.drop_operands()
-            for block in blocks:
-                drop(block)
+            _forget(condition, blocks)
             return _taken(n, decided)
         # Exporters guard squeezes so; with the dims bound the condition is known, and one branch remains.
         way_out = "; bind the dims that its condition depends on" if n.importer.names.used else ""
         raise n.needed(condition, f"{e}{way_out}") from e
     chosen: list[Value] = list(n.builder.block.append(op).results)
     return [rebuilt(v, chosen) if same else chosen.pop(0) for v, same in zip(given[0], alike, strict=True)]
+
+
+def _forget(condition: Value, blocks: Sequence[Block]) -> None:
+    """Let go of branches, and of what a condition decides that is in no block."""
+    for user in condition.users:
+        if user.parent is None:
+            user.drop_operands()
+    for block in blocks:
+        drop(block)
+
+
+def _refuse(n: Node, condition: Value, blocks: list[Block], tried: list[list[Value] | InputError]) -> None:
+    """In place of a branch that cannot be: an error for the call that takes it. Models hold branches for inputs of
+    other shapes than those they are compiled for (Silero VAD: one for each sampling rate)."""
+    failed = [i for i, t in enumerate(tried) if isinstance(t, InputError)]
+    if len(failed) == len(tried):
+        for name in BRANCHES:
+            n.importer.subgraph(n.attr(name), {})  # fails as it did before
+    at = failed[0]
+    other = tried[1 - at]
+    assert isinstance(other, list)
+    drop(blocks[at])
+    blocks[at] = Block()
+    with n.builder.into(blocks[1 - at]):
+        tried[1 - at] = other = [hosted(n.importer, v) for v in other]
+    types = [_own_extents(n, v.type) for v in other]
+    message = f"the branch cannot be computed for inputs of these shapes: {tried[at]}"
+    with n.builder.into(blocks[at]):
+        reason = "its shapes do not fit in this branch; a call that takes it is an error"
+        tried[at] = list(host_values(n.importer, "refuse", [condition], types, reason, message=message))
+
+
+def _own_extents(n: Node, t: Type) -> Type:
+    if not isinstance(t, TensorType):
+        return t
+    return graph.dense([d if isinstance(d, int) else n.importer.names.fresh(n.loc) for d in t.shape], t.dtype)
 
 
 def _given(n: Node, value: Value, resolved: bool) -> list[Value]:

@@ -27,6 +27,9 @@ from tcc.passes.graph.common import (
 HIDES = -1e8
 """Numbers up to this in a mask hide a key: e to their power is 0 beside any other score."""
 
+_ABSORBS = -1e30
+"""Added to a score, a number up to this is the sum: in rows that are hidden as a whole, all keys weigh the same."""
+
 
 @dataclass
 class _Scores:
@@ -211,7 +214,11 @@ def _mask(found: _Scores, at: Op, rewriter: Rewriter) -> tuple[Value | None, boo
         if isinstance(op, graph.Where) and op in found.inside:
             zero = number_like(rewriter, at, 0.0, tensor_type(v).dtype, op.loc)
             keeps = splat(op.b) is not None
-            choice = graph.Where(op.condition, zero, op.b) if keeps else graph.Where(op.condition, op.a, zero)
+            # The mask is added where the model has it in place of the score, which must not show behind it.
+            hidden = op.b if keeps else op.a
+            if float(splat(hidden) or 0.0) > _ABSORBS:
+                hidden = number_like(rewriter, at, _ABSORBS, tensor_type(hidden).dtype, op.loc)
+            choice = graph.Where(op.condition, *((zero, hidden) if keeps else (hidden, zero)))
             part = insert(rewriter, at, choice, op.loc).y
         elif is_causal(v):
             causal = True
