@@ -22,7 +22,9 @@ from tests.compiler.test_control_flow import right
 
 def windows(inner: str = "MatMul", second: int = 5) -> onnx.ModelProto:
     """x W for windows of 3, x V for windows of `second`."""
-    branches = [body([n(op, ["x", w], ["b"])], [], [value("b", (None, None))]) for op, w in (("MatMul", "W"), (inner, "V"))]
+    branches = [
+        body([n(op, ["x", w], ["b"])], [], [value("b", (None, None))]) for op, w in (("MatMul", "W"), (inner, "V"))
+    ]
     return model(
         [
             n("If", ["first"], ["z"], "choice", then_branch=branches[0], else_branch=branches[1]),

@@ -39,8 +39,8 @@ class Sides:
         s = Scalarizer(self.domain, self.group.outer, accesses)
         if not padded:
             scalar = s.value(v, index)
-        elif s.is_input(v):
-            scalar = s.load(v, IndexMap(index, 0.0 if self.dtype.is_float else 0))
+        elif (seen := s.seen_through(v, index)) is not None:
+            scalar = s.load(seen[0], IndexMap(seen[1].results, 0.0 if self.dtype.is_float else 0))
         else:
             inside = s.inside(index, tensor_type(v).shape)
             scalar = s.value(v, index, guarded=True)

@@ -312,6 +312,24 @@ class Scalarizer:
             v = op.operands[0]
         return v, IndexMap(index).simplify(self.ranges)
 
+    def seen_through(self, v: Value, index: Index) -> tuple[Value, IndexMap] | None:
+        """As `trace` for an index that may be out of range, if it is so in the input where it is so in v; else None."""
+        at = v
+        while not self.is_input(at):
+            if not isinstance(at.defining_op, VIEWS):
+                return None
+            at = at.defining_op.operands[0]
+        if self._literal(at) is not None or isinstance(self.outer.get(at, at).defining_op, Dims | Iota):
+            return None
+        source, access = self.trace(v, index)
+        mine, theirs = (self._guards(i, tensor_type(t).shape) for i, t in ((index, v), (access.results, source)))
+        return (source, access) if mine == theirs else None
+
+    def _guards(self, index: Sequence[Dim], shape: Sequence[Dim]) -> set[tuple[Dim, Dim]]:
+        """The coordinates that may be out of range, each with its extent."""
+        plain = [(simplify(e, self.ranges), d) for e, d in zip(index, shape, strict=True)]
+        return {(e, d) for e, d in plain if bounds(e, self.ranges)[0] < 0 or not below(e, d, self.ranges)}
+
     def _trilu(self, op: Trilu, index: Index, guarded: bool) -> Value:
         value = self.value(op.x, index, guarded)
         distance = self.expr(add(index[-1], mul(index[-2], -1)))

@@ -233,6 +233,8 @@ class Grower:
         if reason is not None:
             return reason
         assert isinstance(op, GraphOp)
+        if op in self._factors(cluster):
+            return f"{short(cluster.first)} reads it from memory"
         if cluster.size + 1 > self.max_ops:
             return f"the group has {self.max_ops} ops"
         users = self.p.outside(op, cluster, ())
@@ -252,6 +254,15 @@ class Grower:
         if self._reads(op, cluster) > MOST_READS:
             return f"it would be computed more than {MOST_READS} times over"
         return None
+
+    def _factors(self, cluster: Cluster) -> set[Op | None]:
+        """What makes the factors that an anchor takes from memory; an epilogue that needs them too reads them there."""
+        anchor = cluster.anchor
+        if anchor is None:
+            return set()
+        computed = self._readable(cluster, anchor)
+        taken = {v.defining_op for v in anchor.operands if v not in computed}
+        return {*taken, *(v.defining_op for op in cluster.through for v in op.operands)} - {*cluster.through}
 
     def _reads_parts(self, op: Concat) -> bool:
         """Whether a concat is better read part by part: few parts, none of which a kernel of its own writes."""

@@ -19,6 +19,7 @@ from tcc.ir.graph import (
     Yield,
 )
 from tcc.ir.graph.base import GraphOp, tensor_type
+from tcc.ir.kernel import Index as KernelIndex
 from tcc.ir.types import TensorType
 from tcc.passes.lower import attention, contraction, recurrence, reduction
 from tcc.passes.lower.group import LOWERINGS
@@ -149,6 +150,8 @@ def reads_well(anchor: GraphOp, chain: list[GraphOp]) -> str | None:
     made = LOWERINGS[anchor.name](LoweredGroup(fused))
     fused.drop_operands()
     found = made.func.anchor
+    if any(isinstance(inside, KernelIndex) for inside in found.regions[0].block.ops):
+        return "its padding would be a test of every element"
     source = chain[-1].operands[0]
     inner = {"ci", "g"} if anchor.name == "graph.conv" else {"m", "n", "k", "d"}
     for value, access in zip(found.operands, found.maps, strict=True):
