@@ -266,8 +266,9 @@ class Select(ScalarOp):
 
 @register
 class Cast(ScalarOp):
-    """a as another element type: to float rounds to nearest even; float to integer truncates toward zero and
-    saturates; to bool is a ≠ 0; between integers wraps."""
+    """a as another element type: to float rounds to nearest even, and what is finite in f32 and beyond the range of a
+    float of 8 bits or fewer becomes its largest; float to integer truncates toward zero and saturates; to bool is
+    a ≠ 0; between integers wraps."""
 
     name = "arith.cast"
     a = Operand()

@@ -34,7 +34,7 @@ class Case:
 
 def lowered(op: GraphOp, arrays: Sequence[Array], name: str) -> Case:
     """The kernel of a detached graph op."""
-    made = LOWERINGS[op.name](Group(wrap(op)))
+    made = LOWERINGS.get(op.name, LOWERINGS[""])(Group(wrap(op)))
     made.func.sym_name = "problem"
     inputs = dict(zip(op.operands, arrays, strict=True))
     return Case(name, made.func, [inputs[v].reshape(t.static_shape) for v, t in

@@ -18,7 +18,7 @@ WITHOUT_KERNEL: dict[str, str] = {
     "Constant": _VALUE,
     "HannWindow": _SIZE, "HammingWindow": _SIZE, "BlackmanWindow": _SIZE,
     "Shape": _SHAPE, "Size": _SHAPE, "ConstantOfShape": _SHAPE, "EyeLike": _SHAPE,
-    "Identity": _VIEW, "Reshape": _VIEW, "Flatten": _VIEW, "Squeeze": _VIEW, "Unsqueeze": _VIEW, "Dropout": _VIEW,
+    "BitCast": _VIEW, "Identity": _VIEW, "Reshape": _VIEW, "Flatten": _VIEW, "Squeeze": _VIEW, "Unsqueeze": _VIEW, "Dropout": _VIEW,
     "Slice": "is a view where the slice is contiguous", "Split": "is a view where the parts are contiguous",
     "Concat": "its operands are written in place, or copied as a whole", "Cast": "is a view where the type stays",
     "Transpose": "is a view where only dims of extent 1 move", "Expand": "is a view where nothing is repeated",

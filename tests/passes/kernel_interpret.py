@@ -75,6 +75,8 @@ class _Machine:
             shape = self.shape(t)
             size = int(np.prod(shape, dtype=np.int64))
             flat = np.ascontiguousarray(operands[0]).reshape(-1)
+            if flat.dtype != t.dtype.numpy:
+                flat = reference.bit_cast(flat, to=t.dtype.numpy)
             return [flat[op.offset : op.offset + size].reshape(shape)]
         if isinstance(op, kernel.Assemble):
             t = op.y.type

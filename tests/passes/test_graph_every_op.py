@@ -255,6 +255,15 @@ CASES: dict[str, list[tuple[Sequence[tuple[int, ...]], Body]]] = {
         ([(1500,)], op(graph.Cumsum, axis=0)),
     ],
     "cumprod": [([(3, 4)], op(graph.Cumprod, axis=1, reverse=True))],
+    "bit_cast": [
+        (
+            [(2, 3)],
+            lambda b, xs: b(
+                graph.BitCast, b(graph.BitwiseXor, b(graph.BitCast, b(graph.Abs, xs[0]), to=I32),
+                                 b.constant(np.int32(1 << 22))), to=F32,
+            ),
+        )
+    ],
     "region_reduce": [
         (
             [(2, 5, 6, 3), *weights],

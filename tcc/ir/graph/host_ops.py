@@ -9,12 +9,10 @@ OPTIONAL = "optionals: whether they hold a value is known at run time only"
 IMAGES = "image decoding: a file format, read by Pillow"
 EXTENT = "data decide the shape of its result"
 RANDOM = "numbers that differ from call to call, or a seed's that are too many to hold as a constant"
-RARE = "no kernel: rare, and in no inner loop of a model"
 COMPUTED = "an operand that must be known to make its kernel is computed by the graph itself"
 
 HOST_OPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "bit_cast": (("BitCast",), RARE),
-    "cast": (("Cast", "CastLike"), "strings; and rounding to 8-bit floats in ways that kernels do not have"),
+    "cast": (("Cast", "CastLike"), STRINGS),
     "compress": (("Compress",), EXTENT),
     "concat_from_sequence": (("ConcatFromSequence",), SEQUENCE),
     "image_decoder": (("ImageDecoder",), IMAGES),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tcc import reference as _ref
-from tcc.ir.declare import DIMS, INT, INTS, Attr, Operand, OptionalOperand, Result, Variadic, one_of, register
+from tcc.ir.declare import DIMS, DTYPE, INT, INTS, Attr, Operand, OptionalOperand, Result, Variadic, one_of, register
 from tcc.ir.expr import Dim, mul, product
 from tcc.ir.graph.base import (
     NUMBER,
@@ -195,6 +195,26 @@ class Pad(Index):
         fill = optional(arrays, 1)
         value = np.asarray(self.value if fill is None else fill, x.dtype)
         return (_ref.pad(x, (*self.before, *self.after), value, mode=self.mode),)
+
+
+@register
+class BitCast(GraphOp):
+    """The bits of x read as elements of another type of the same width. ONNX BitCast."""
+
+    name = "graph.bit_cast"
+    category = "irregular"
+    x = Operand()
+    to = Attr(DTYPE)
+    y = Result()
+
+    def infer(self) -> Sequence[Type]:
+        t = self.operand_type(0)
+        if t.dtype.bits != self.to.bits:
+            raise self.fail(f"{t.dtype} and {self.to} differ in width")
+        return (dense(t.shape, self.to),)
+
+    def evaluate(self, *arrays: Array | None) -> tuple[Array, ...]:
+        return (_ref.bit_cast(present(arrays[0]), to=self.to.numpy),)
 
 
 @register

@@ -16,7 +16,17 @@ from tcc.ir.expr import Binary, Dim, Sum, Sym
 from tcc.ir.kernel import Index
 from tcc.ir.kernel.build import RegionBuilder
 from tcc.ir.scalar import element
-from tcc.ir.types import BOOL, F32, I64, DType, ScalarType
+from tcc.ir.types import (
+    BOOL,
+    F8E4M3FN,
+    F8E4M3FNUZ,
+    F8E5M2,
+    F8E5M2FNUZ,
+    F32,
+    I64,
+    DType,
+    ScalarType,
+)
 
 
 def compute_dtype(d: DType) -> DType:
@@ -204,11 +214,35 @@ def _mod(s: Scalars, op: Op, a: Sequence[Value]) -> Value:
     return s.b(arith.Rem(a[0], a[1])) if op.attrs["fmod"] else s.b(arith.Mod(a[0], a[1]))
 
 
+_OVERFLOWS: dict[DType, tuple[float, bool]] = {
+    F8E4M3FN: (464.0, False), F8E4M3FNUZ: (248.0, True), F8E5M2: (61440.0, True), F8E5M2FNUZ: (61440.0, True),
+}  # fmt: skip
+"""Halfway from the largest finite value to what would follow it, and whether a tie rounds up, to the even one."""
+
+
 @scalar("cast")
 def _cast(s: Scalars, op: Op, a: Sequence[Value]) -> Value:
     # Rounds here, although the next op may be computed more widely: that is what the cast is for.
-    to = op.attrs["to"]
-    return s.cast(s.cast(a[0], to), compute_dtype(to))
+    to, x = op.attrs["to"], a[0]
+    if to in _OVERFLOWS and element(x) is not BOOL:
+        x = x if element(x).is_float else s.cast(x, F32)
+        x = _saturated(s, x, to) if op.attrs["saturate"] else _overflowing(s, x, to)
+    return s.cast(s.cast(x, to), compute_dtype(to))
+
+
+def _saturated(s: Scalars, x: Value, to: DType) -> Value:
+    """`arith.cast` clamps finite numbers; a type that has infinities keeps those."""
+    if to is not F8E5M2:
+        return x
+    return s.min(s.max(x, s.like(-57344.0, x)), s.like(57344.0, x))
+
+
+def _overflowing(s: Scalars, x: Value, to: DType) -> Value:
+    """What rounds past the largest value is infinite, and NaN in a type without infinities."""
+    limit, reached = _OVERFLOWS[to]
+    beyond = s.cmp("ge" if reached else "gt", s.fn(math.Abs, x), s.like(limit, x))
+    infinite = s.mul(x, s.like(_m.inf, x))
+    return s.select(beyond, infinite if to is F8E5M2 else s.sub(infinite, infinite), x)
 
 
 @scalar("reciprocal")

@@ -15,7 +15,7 @@ from tcc.errors import InputError
 from tcc.ir.core import Block, Op, Region, Value
 from tcc.ir.declare import IRError
 from tcc.ir.expr import mul, product
-from tcc.ir.graph import Bind, Concat, Constant, Dims, Fused, If, Iota, Loop, Reshape, Slice
+from tcc.ir.graph import Bind, BitCast, Concat, Constant, Dims, Fused, If, Iota, Loop, Reshape, Slice
 from tcc.ir.graph import Func as GraphFunc
 from tcc.ir.graph import Yield as GraphYield
 from tcc.ir.graph.base import GraphOp, tensor_type
@@ -190,8 +190,9 @@ class _Lowering:
         return block.append(ViewOp(value, offset=0, result_types=[t])).y
 
     def view(self, op: Op, outer: dict[Value, Value], block: Block) -> Value | None:
-        """The result of a lone reshape, or of a slice whose elements are contiguous, as a view; else None."""
-        if isinstance(op, Reshape):
+        """The result of a lone reshape or bit cast, or of a slice whose elements are contiguous, as a view; else
+        None."""
+        if isinstance(op, Reshape | BitCast):
             return self.shaped(self.values[outer[op.x]], tensor_type(op.y), block)
         if not isinstance(op, Slice) or any(s != 1 for s in op.steps):
             return None

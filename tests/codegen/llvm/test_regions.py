@@ -233,7 +233,11 @@ def expected_cast(x, source, to):
             return np.where(np.isnan(wide), 0.0, wide).astype(to.numpy)
         if to.name == "f8e8m0":
             return reference_cast(x, to=to.numpy, round_mode="nearest")
-        return reference_cast(x, to=to.numpy)
+        got = reference_cast(x, to=to.numpy)
+        if to.name == "f8e5m2" and source.is_float:
+            wide = x.astype(np.float32)
+            return np.where(np.isinf(wide), wide, got.astype(np.float32)).astype(to.numpy)
+        return got
 
 
 def test_half_precision_results_are_rounded_once(rng):

@@ -92,7 +92,7 @@ def to_storage(e: Emitter, value: Val) -> Any:
         return e.b.trunc(e.b.lshr(bits, constant(bits.type, 16)), vector(I16, lanes))
     if dtype.name == "f8e8m0":
         return e.b.trunc(_encode_exponent(e, x), vector(I8, lanes))
-    return e.b.trunc(_encode_small(e, x, SMALL_FLOATS[dtype.name], value.exact), vector(I8, lanes))
+    return e.b.trunc(_encode_small(e, x, SMALL_FLOATS[dtype.name]), vector(I8, lanes))
 
 
 def literal(dtype: DType, number: float | int | bool) -> Val:
@@ -276,9 +276,9 @@ def _decode_small(e: Emitter, code: Any, f: SmallFloat) -> Any:
     return bits_to_float(e, bits)
 
 
-def _encode_small(e: Emitter, x: Any, f: SmallFloat, exact: bool = False) -> Any:
-    """f32 to i32 codes of a small float format: nearest even; beyond the range the largest finite value. `exact`: x is
-    of the format already, so an infinity is its own."""
+def _encode_small(e: Emitter, x: Any, f: SmallFloat) -> Any:
+    """f32 to i32 codes of a small float format: nearest even; beyond the range the largest finite value, but an infinity
+    stays one where there are any."""
     bits = float_bits(e, x)
     t, ft = bits.type, x.type
     width = f.exponent + f.mantissa
@@ -304,7 +304,7 @@ def _encode_small(e: Emitter, x: Any, f: SmallFloat, exact: bool = False) -> Any
     else:
         zero = e.b.icmp_unsigned("==", code, constant(t, 0))
         code = e.b.select(zero, constant(t, 0), e.b.or_(code, sign))
-    if exact and f.infinity is not None:
+    if f.infinity is not None:
         infinite = e.b.icmp_unsigned("==", magnitude, constant(t, 0x7F800000))
         code = e.b.select(infinite, e.b.or_(constant(t, f.infinity), sign), code)
     number = 0 if f.nan is None else f.nan

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tcc.compiler.frontend.formula import Formula
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import onnx_op
 from tcc.compiler.frontend.tensors import element_type
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Op, Value
-from tcc.ir.types import F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, F32, F64, I64, DType
+from tcc.ir.types import BOOL, F8E8M0, F32, F64, I64, DType
 
 _BINARY: dict[str, type[Op]] = {
     "Add": graph.Add,
@@ -146,12 +147,6 @@ def cast_like(n: Node) -> Value:
     return _convert(n, n.input(0), n.dtype(n.input(1)))
 
 
-# Halfway from the largest finite value to what would follow it, and whether a tie rounds up, to the even one.
-_OVERFLOWS: dict[DType, tuple[float, bool]] = {
-    F8E4M3FN: (464.0, False), F8E4M3FNUZ: (248.0, True), F8E5M2FNUZ: (61440.0, True),
-}  # fmt: skip
-
-
 def _convert(n: Node, x: Value, to: DType) -> Value:
     if n.dtype(x) == to:
         return x
@@ -159,22 +154,40 @@ def _convert(n: Node, x: Value, to: DType) -> Value:
     if mode not in ("up", "down", "nearest"):
         raise InputError(f"its round_mode is {mode}, and up, down and nearest are the choices")
     saturate = n.flag("saturate", True)
-    source = n.dtype(x)
-    if to in _OVERFLOWS and not saturate and source.kind in ("float", "int", "uint"):
-        # What rounds past the largest value is NaN; kernels clamp it.
-        limit, reached = _OVERFLOWS[to]
-        x = x if source.is_float and source.bits >= 16 else n.cast(x, F32)
-        beyond = n.op(graph.GreaterEqual if reached else graph.Greater, n.op(graph.Abs, x), n.like(limit, x))
-        return n.op(graph.Cast, n.op(graph.Where, beyond, n.like(np.nan, x), x), to=to)
-    if to is F8E8M0 or (to is F8E5M2 and not saturate):
-        # Kernels round to the nearest and clamp to the largest finite value.
-        options = {"to": to, "saturate": int(saturate), "round_mode": mode}
-        types = (graph.dense(n.shape(x), to),)
-        return n.op(graph.Host, [x], function="cast", attributes=options, given=(1,), types=types)
+    if n.dtype(x).kind == "string" and to.is_float and to.bits <= 8:
+        x = n.cast(x, F64)
+    if to is F8E8M0 and n.dtype(x) is not BOOL:
+        x = _power_of_two(n, x, mode, saturate)
     if to.is_int and to.bits < 8 and n.dtype(x).is_float:
         # The low bits of the integer, not the nearest of the few that there are.
         x = n.cast(x, I64)
-    return n.op(graph.Cast, x, to=to)
+    return n.op(graph.Cast, x, to=to, saturate=saturate)
+
+
+def _power_of_two(n: Node, x: Value, mode: str, saturate: bool) -> Value:
+    """x in f64, rounded to a power of two from 2^-127 to 2^127 by its bits; NaN for what is none of these."""
+    f = Formula(n)
+    x = n.cast(x, F64)
+    bits = n.op(graph.BitCast, f.where(n.op(graph.IsNan, x), 0.0, x), to=I64)
+    # Rounding carries from the mantissa into the exponent.
+    carry = {"up": (1 << 52) - 1, "down": 0, "nearest": 1 << 51}[mode]
+    power = n.op(graph.BitwiseAnd, f.add(bits, carry), n.constant(-1 << 52, I64))
+    y = n.op(graph.BitCast, power, to=F64)
+    low, high = 2.0**-127, 2.0**127
+    if saturate:
+        y = f.clamp(y, low, high)
+        good = f.at_most(0.0, x)
+    else:
+        good = f.both(f.less(0.0, x), f.both(f.at_most(low, y), f.at_most(y, high)))
+    return f.where(good, y, float("nan"))
+
+
+@onnx_op("BitCast")
+def bit_cast(n: Node) -> Value:
+    x, to = n.input(0), element_type(n.attr("to"), "its result")
+    if n.dtype(x).kind == "string" or to.kind == "string" or n.dtype(x).bits != to.bits:
+        raise InputError(f"its operand is {n.type(x)}, and {to} has another width")
+    return x if n.dtype(x) == to else n.op(graph.BitCast, x, to=to)
 
 
 @onnx_op("Clip")
