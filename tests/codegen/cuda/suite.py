@@ -79,6 +79,7 @@ def problems() -> dict[str, list[Func]]:
             b.conv(1, 8, 8, 10, 1, 1, 3, F32),
             b.conv(1, 7, 7, 32, 1, 1, 7, F16, pad=3, residual=True),
             b.conv(1, 7, 9, 6, 1, 1, 3, F32, layout="nchw", pad=1),
+            b.conv(2, 1, 4, 9, 1, 1, 1, F32),
         ],
         "rows": [
             b.softmax(7, 33, F16),

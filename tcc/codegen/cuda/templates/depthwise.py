@@ -69,9 +69,11 @@ def _channels(problem: Func, target: Target) -> int:
 
 
 def _slides(c: Columns, problem: Func, target: Target) -> Any:
-    w = window(problem)
+    w, d = window(problem), problem.anchor.domain
     assert w is not None
-    return ((c["tile_x"] == 1) | (w.step_x == 1)) & ((c["tile_y"] == 1) | (w.step_y == 1))
+    # Where a window has one place, what is read there does not follow the place.
+    x, y = (d.int_extent(k) > 1 and step == 1 for k, step in (("kx", w.step_x), ("ky", w.step_y)))
+    return ((c["tile_x"] == 1) | x) & ((c["tile_y"] == 1) | y)
 
 
 def _span(c: Columns, problem: Func, of: str) -> Any:
@@ -101,7 +103,8 @@ class Depthwise(Template):
     legal = (
         Constraint("vector", lambda c, p, t: c["vector"] <= _channels(p, t),
                    "V channels are V aligned elements of input and result, at most 16 bytes"),
-        Constraint("slides", _slides, "inputs are shared by neighbouring results only without dilation"),
+        Constraint("slides", _slides,
+                   "neighbouring results share inputs only in windows of several places, without dilation"),
         Constraint("registers", _registers, "the columns a thread holds fit 140 registers"),
         Constraint("oversized", _not_oversized, "the tile is less than twice the result"),
     )  # fmt: skip

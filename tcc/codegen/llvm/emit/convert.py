@@ -277,8 +277,8 @@ def _decode_small(e: Emitter, code: Any, f: SmallFloat) -> Any:
 
 
 def _encode_small(e: Emitter, x: Any, f: SmallFloat) -> Any:
-    """f32 to i32 codes of a small float format: nearest even; beyond the range the largest finite value, but an infinity
-    stays one where there are any."""
+    """f32 to i32 codes of a small float format: nearest even; beyond the range the largest finite value, but an
+    infinity stays one where there are any."""
     bits = float_bits(e, x)
     t, ft = bits.type, x.type
     width = f.exponent + f.mantissa

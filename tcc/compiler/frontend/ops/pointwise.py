@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from tcc.compiler.frontend.formula import Formula
 from tcc.compiler.frontend.node import Node
 from tcc.compiler.frontend.registry import onnx_op
