@@ -197,3 +197,35 @@ print(bad)
 """
     done = script(path, body)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_waiters_learn_whether_they_share_a_core(engine: Engine) -> None:
+    """On one core spinning ends no wait, and the team's count of such waits says so; with time enough it ends one."""
+    team.set_num_threads(2)
+    engine(X)
+    crew = team._team
+    assert crew is not None
+    threads = [threading.get_native_id(), *(t.native_id for t in crew._threads if t.native_id is not None)]
+    allowed, spin, failed = os.sched_getaffinity(0), crew._memory[132:136].view(np.int32), crew._memory[516:520]
+    before = int(spin[0])
+    spin[0] = crew._pauses
+    try:
+        for thread in threads:
+            os.sched_setaffinity(thread, {min(allowed)})
+        counts: list[int] = []
+        for _ in range(500):
+            np.testing.assert_array_equal(engine(X)["y0"], affine_expected(X))
+            counts.append(int(failed.view(np.int32)[0]))
+        assert max(counts) > 4
+        for thread in threads:
+            os.sched_setaffinity(thread, allowed)
+        spin[0] = 1000 * crew._pauses
+        calls = 0
+        while failed.view(np.int32)[0] and calls < 5000:
+            np.testing.assert_array_equal(engine(X)["y0"], affine_expected(X))
+            calls += 1
+        assert failed.view(np.int32)[0] == 0
+    finally:
+        spin[0] = before
+        for thread in threads:
+            os.sched_setaffinity(thread, allowed)
