@@ -122,6 +122,25 @@ def test_against_the_reference(name: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "shared"), [((3, 40), I, False), ((40,), np.int32, False), ((2, 2), I, False), ((4, 9), I, True)]
+)
+def test_n_grams(mode: str, shape: tuple[int, ...], dtype: Any, shared: bool) -> None:
+    x = RNG.integers(0, 4, shape).astype(dtype)
+    how = {
+        "mode": mode, "min_gram_length": 1, "max_gram_length": 3, "max_skip_count": 2, "ngram_counts": [0, 3, 9],
+        "pool_int64s": [2, 0, 9, 1, 1, 0, 3, 2, 2, 1, 2, 3, 0, 0, 1],
+        "ngram_indexes": [5, 1, 0, 2, 2, 4, 1, 8] if shared else [5, 1, 0, 2, 3, 4, 10, 8],
+        "weights": [0.5, 2, 3, 1, 0.25, 4, 1.5, 7],
+    }  # fmt: skip
+    model = node_model("TfIdfVectorizer", {"a": x}, 1, {}, 9, **how)
+    (got,) = run(model, {"a": x})
+    want = reference.tf_idf_vectorizer(x, **how)
+    assert got.dtype == want.dtype and want.any()
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 @pytest.mark.parametrize("mode", ["linear", "nearest"])
 def test_a_grid_may_hold_anything(mode: str, padding: str) -> None:

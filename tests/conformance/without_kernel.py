@@ -24,7 +24,7 @@ WITHOUT_KERNEL: dict[str, str] = {
     "Concat": "its operands are written in place, or copied as a whole", "Cast": "is a view where the type stays",
     "Transpose": "is a view where only dims of extent 1 move", "Expand": "is a view where nothing is repeated",
     "StringConcat": _TEXT, "StringNormalizer": _TEXT, "StringSplit": _TEXT, "RegexFullMatch": _TEXT,
-    "TfIdfVectorizer": _TEXT, "LabelEncoder": _TEXT,
+    "LabelEncoder": _TEXT,
     "SequenceConstruct": _LIST, "SequenceEmpty": _LIST, "SequenceInsert": _LIST, "SequenceErase": _LIST,
     "SequenceAt": _LIST, "SequenceLength": _LIST, "SequenceMap": _LIST, "SplitToSequence": _LIST,
     "ConcatFromSequence": _LIST, "Optional": _LIST, "OptionalGetElement": _LIST, "OptionalHasElement": _LIST,

@@ -39,7 +39,7 @@ HOST_OPS: dict[str, tuple[tuple[str, ...], str]] = {
     "string_concat": (("StringConcat",), STRINGS),
     "string_normalizer": (("StringNormalizer",), STRINGS),
     "string_split": (("StringSplit",), STRINGS),
-    "tf_idf_vectorizer": (("TfIdfVectorizer",), "strings; and n-grams looked up in a table"),
+    "tf_idf_vectorizer": (("TfIdfVectorizer",), "strings; and rows of tokens as long as data decide"),
     "unique": (("Unique",), EXTENT),
 }
 """Function of `tcc.reference` → the ONNX operators that call it, and the reason."""
