@@ -26,8 +26,8 @@ MODELS = ["tests/models", "tests/compiler", "tests/host"]
 """Tests that run engines on the target that TCC_TEST_TARGET names."""
 
 
-def commands(device: str, commit: str, table: str) -> dict[str, list[str]]:
-    """The command of each step."""
+def commands(device: str, commit: str, table: str, graphs: int, seed: int) -> dict[str, list[str]]:
+    """The command of each step; `graphs` random ones, from `seed` on."""
     stamp = ["--commit", commit]
     seeds = ["benchmarks.random_configs", "--seeds", "20", "--device", device, *stamp]
     answers = ["benchmarks.check_models", "--processes", "4", "--machine", device, *stamp]
@@ -46,8 +46,8 @@ def commands(device: str, commit: str, table: str) -> dict[str, list[str]]:
             "tests.conformance.report", "--device", "CUDA", "--processes", "6", "--write", "--short", *stamp,
         ],
         "random-graphs": [
-            "tests.random_graphs", "--count", "500", "--target", "native", "--processes", "6", "--device", device,
-            "--table", table, "--whole", *stamp,
+            "tests.random_graphs", "--count", str(graphs), "--seed", str(seed), "--target", "native",
+            "--processes", "6", "--device", device, "--table", table, "--whole", *stamp,
         ],
     }  # fmt: skip
 
@@ -58,10 +58,12 @@ def main() -> int:
     parser.add_argument("--device", required=True, help="the GPU's name in the results")
     parser.add_argument("--commit", required=True)
     parser.add_argument("--table", default="h100", help="a part of the results' file names")
+    parser.add_argument("--graphs", type=int, default=500, help="how many random graphs")
+    parser.add_argument("--seed", type=int, default=0, help="of the first random graph")
     parser.add_argument("--minutes", type=float, default=9.0, help="after which what still runs is ended")
     parser.add_argument("--logs", type=Path, help="keep the steps' whole outputs in this folder")
     options = parser.parse_args()
-    known = commands(options.device, options.commit, options.table)
+    known = commands(options.device, options.commit, options.table, options.graphs, options.seed)
     unknown = [s for s in options.steps if s not in known]
     if unknown:
         parser.error(f"there is no step {unknown[0]}; the steps are {', '.join(known)}")
