@@ -77,6 +77,8 @@ def source_coordinates(
     real: Any = np.dtype(dtype).type
     x = np.arange(out, dtype=dtype)
     exact = size > 0 and scale == out / size
+    if out == 0:
+        return x
 
     def unscale(v: Array) -> Array:
         return (v.astype(np.float64) * size / out).astype(dtype) if exact else v / real(scale)

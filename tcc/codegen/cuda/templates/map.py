@@ -151,7 +151,7 @@ class MapTemplate(Template):
         blocks = np.ceil(points / (per_thread * c["threads"]))
         resident = 2048 // c["threads"] * target.cores
         running = np.minimum(blocks, resident) * c["threads"]
-        in_flight = np.maximum(running * np.minimum(per_thread, 8) * moved / len(unit.operands), 1.0)
+        in_flight = np.maximum(running * np.minimum(per_thread, 8) * moved / max(len(unit.operands), 1), 1.0)
         rate = np.minimum(target.memory_rate, in_flight / 7e-7)
         seconds = np.maximum(moved * points / rate, instructions * points / (0.6 * instruction_rate(target)))
         seconds = np.maximum(seconds, BLOCK_SECONDS * blocks)

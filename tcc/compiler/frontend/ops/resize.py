@@ -84,7 +84,10 @@ def _resize(
         attrs["roi"] = tuple(roi[i + half] for half in (0, len(axes)) for i in order)
     if not picked:
         return x
-    known_extents(n, [d for d in n.shape(x) if not isinstance(d, int)], "what it resizes")
+    if crop or attrs.get("policy", "stretch") != "stretch" or (attrs.get("antialias") and scales is None):
+        what = "with a roi" if crop else "that antialiases" if attrs.get("antialias") else "that keeps an aspect ratio"
+        extents: list[Dim] = [shape[a] for a, _ in picked] + [v for _, v in picked if scales is None]
+        known_extents(n, extents, f"a resize {what}")
     attrs["axes"] = tuple(a for a, _ in picked)
     attrs["scales" if scales is not None else "sizes"] = tuple(float(v) if scales is not None else v for _, v in picked)
     if mode == "nearest":

@@ -23,9 +23,9 @@ class ExpandOps(Pass):
     """Spells every op that `lower-to-kernel` does not lower in ops that it does. It runs at every level.
 
     before: `%y = graph.resize(%x) {mode = "linear", ...}`; after: per axis, the sum of `graph.gather`s of x at constant
-    positions times constant weights. Likewise batch normalisation (a multiplication and an addition), nearest resizes,
-    pads other than by a value, Lp pools, positions of extremes, loops of known trips, and dims that are numbers. An op
-    that stays for the host gets a remark.
+    positions times constant weights (computed ones where data decide the extents). Likewise batch normalisation (a
+    multiplication and an addition), nearest resizes, pads other than by a value, Lp pools, positions of extremes, loops
+    of known trips, and dims that are numbers. An op that stays for the host gets a remark.
     """
 
     name: ClassVar[str] = "expand-ops"

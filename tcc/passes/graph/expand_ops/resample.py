@@ -7,17 +7,17 @@ import numpy as np
 
 from tcc.ir import graph
 from tcc.ir.core import Value
-from tcc.ir.expr import Dim
 from tcc.ir.graph import Resize, ResizeNearest
 from tcc.ir.graph.base import Array, static_ints, tensor_type
 from tcc.ir.graph.resize import axis_taps, nearest_taps, source_coordinates
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import BOOL, F32, F64, I64
+from tcc.passes.graph.expand_ops.resample_free import free_interpolated, free_nearest
 from tcc.passes.graph.expand_ops.table import Before, expands
 
 
 class _Axis:
-    """One axis that a resize changes."""
+    """One axis that a resize changes, of extents that are numbers."""
 
     def __init__(self, op: Resize | ResizeNearest, place: int) -> None:
         self.axis = op.axes[place]
@@ -40,17 +40,17 @@ def _axes(op: Resize | ResizeNearest) -> list[_Axis]:
 
 
 def _bound(op: Resize | ResizeNearest) -> bool:
-    """Whether the extents of the resized axes are numbers; lowering tells the user to bind the others."""
-    shapes: list[Dim] = [*tensor_type(op.x).shape, *tensor_type(op.y).shape]
-    return all(isinstance(d, int) for d in shapes)
+    """Whether the extents of the resized axes are numbers."""
+    x, y = tensor_type(op.x).shape, tensor_type(op.y).shape
+    return all(isinstance(d, int) for a in op.axes for d in (x[a], y[a]))
 
 
 def _empty(op: Resize | ResizeNearest, b: Before) -> bool:
-    """Whether the result has no elements; it is then a constant."""
+    """Whether the result has no elements on a resized axis; it is then filled without reading x."""
     t = tensor_type(op.y)
-    if 0 not in t.static_shape:
+    if not any(t.shape[a] == 0 for a in op.axes):
         return False
-    b.done(b.constant(np.zeros(t.static_shape, t.dtype.numpy), t.dtype))
+    b.done(b(graph.Expand, b.constant(0, t.dtype), shape=t.shape))
     return True
 
 
@@ -68,10 +68,11 @@ def _extrapolated(b: Before, op: Resize | ResizeNearest, y: Value, axes: list[_A
 
 @expands("resize_nearest")
 def expand_nearest(op: ResizeNearest, rewriter: Rewriter) -> None:
-    if not _bound(op):
-        return
     b = Before(op, rewriter)
     if _empty(op, b):
+        return
+    if not _bound(op):
+        b.done(free_nearest(b, op))
         return
     y: Value = op.x
     axes = _axes(op)
@@ -84,15 +85,16 @@ def expand_nearest(op: ResizeNearest, rewriter: Rewriter) -> None:
 @expands("resize")
 def expand_resize(op: Resize, rewriter: Rewriter) -> None:
     """Floats are interpolated in 32 bits at least, integers in f64, then truncated and clamped, as the reference."""
-    if not _bound(op):
-        return
     b = Before(op, rewriter)
     if _empty(op, b):
         return
     t = tensor_type(op.x)
     wide = F64 if not t.dtype.is_float else t.dtype if t.dtype.bits >= 32 else F32
     y = b.cast(op.x, wide)
-    axes = _axes(op)
+    bound = _bound(op)
+    axes = _axes(op) if bound else []
+    if not bound:
+        y = free_interpolated(b, op, y)
     for a in axes:
         places, weights = axis_taps(
             a.coordinates, a.size, a.scale, op.mode, op.antialias, op.exclude_outside, op.cubic_coeff
