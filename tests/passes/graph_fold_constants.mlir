@@ -10,9 +10,12 @@
 // CHECK-NOT: graph.dims
 // CHECK: graph.expand
 // CHECK: graph.host
+// Integers made wide grow beyond the limit, but else every call would make them so.
+// CHECK-NOT: graph.cast
+// CHECK: graph.return
 // MORE-NOT: graph.expand
 // OPTION: max-bytes
-graph.func() {sym_name = "main", arg_names = ["x"], result_names = ["y", "z", "d", "r"]} ({
+graph.func() {sym_name = "main", arg_names = ["x"], result_names = ["y", "z", "d", "r", "w"]} ({
 ^bb0(%x: tensor<2x3xf32>):
   %0 = graph.constant() {value = dense<3x2xf32: 1, 2, 3, 4, 5, 6>} : () -> tensor<3x2xf32>
   %1 = graph.transpose(%0) {perm = [1, 0]} : (tensor<3x2xf32>) -> tensor<2x3xf32> loc("Transpose_0")
@@ -22,5 +25,7 @@ graph.func() {sym_name = "main", arg_names = ["x"], result_names = ["y", "z", "d
   %5 = graph.expand(%4) {shape = [128]} : (tensor<1xf32>) -> tensor<128xf32> loc("Expand_0")
   %6 = graph.dims() {values = [2, 3]} : () -> tensor<2xi64>
   %7 = graph.host(%4) {function = "random_normal_like", given = [1], types = [tensor<1xf32>]} : (tensor<1xf32>) -> tensor<1xf32> loc("Random_0")
-  graph.return(%3, %5, %6, %7) : (tensor<2x3xf32>, tensor<128xf32>, tensor<2xi64>, tensor<1xf32>) -> ()
+  %8 = graph.constant() {value = dense<3x8xi8: 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8>} : () -> tensor<3x8xi8>
+  %9 = graph.cast(%8) {to = i32} : (tensor<3x8xi8>) -> tensor<3x8xi32>
+  graph.return(%3, %5, %6, %7, %9) : (tensor<2x3xf32>, tensor<128xf32>, tensor<2xi64>, tensor<1xf32>, tensor<3x8xi32>) -> ()
 }) : () -> ()

@@ -11,7 +11,7 @@ import numpy as np
 
 from tcc.errors import InputError
 from tcc.ir.graph import Constant, Dims, Expand, Host, Reshape, Slice, Tile, Transpose
-from tcc.ir.graph.base import Array, GraphOp
+from tcc.ir.graph.base import Array, GraphOp, tensor_type
 from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.ir.types import TensorType, Type
@@ -25,7 +25,8 @@ class FoldConstants(Pass):
     """Computes ops whose operands are all constants, with the ops' own `evaluate`.
 
     before: `%1 = graph.transpose(%w) {perm = [1, 0]}` of a constant; after: `%1 = graph.constant(...)`. A result of
-    more than `max-bytes` that is also larger than the operands is declined, and so is a rearrangement of more than
+    more than `max-bytes` that is also larger than the operands is declined, unless it is pointwise work on a tensor of
+    as many elements (integer weights made wide: else every call would do it); and so is a rearrangement of more than
     `max-copy` bytes of a constant that is used as it is too; both with a remark.
     """
 
@@ -72,13 +73,19 @@ class FoldConstants(Pass):
             return "what it gives is no tensor of known shape"
         size = sum(_bytes(t) for t in types)
         have = sum(_bytes(v.type) for v in op.operands)
-        if size > self.max_bytes and size > have:
+        if size > self.max_bytes and size > have and not _keeps_elements(op):
             return f"its result of {size} bytes is larger than its operands"
         if isinstance(op, Transpose | Reshape | Slice | Expand | Tile) and size > self.max_copy:
             others = [u for u in op.x.users if u is not op and not _same(u, op)]
             if others:
                 return f"its operand of {have} bytes is also used by {others[0].name}, so folding would store it twice"
         return None
+
+
+def _keeps_elements(op: GraphOp) -> bool:
+    """Whether an op is pointwise and one of its operands has as many elements as its result."""
+    sizes = [v.type.size for v in op.operands if isinstance(v.type, TensorType)]
+    return op.category == "pointwise" and tensor_type(op.results[0]).size in sizes
 
 
 def _same(a: Any, b: GraphOp) -> bool:
