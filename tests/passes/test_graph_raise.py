@@ -145,6 +145,19 @@ def test_finds_a_function_in_any_spelling(spelling: Callable[[Build, Value], Val
     assert_close(interpret(made, x), want)
 
 
+@pytest.mark.parametrize("bounds", [(1e-7, 1 - 1e-7), (1e-7, None), (None, 1 - 1e-7), None])
+def test_what_keeps_a_logarithm_finite_stays(bounds: tuple[float | None, float | None] | None) -> None:
+    def body(b: Build, xs: list[Value]) -> Sequence[Value]:
+        y = b(graph.Sigmoid, xs[0])
+        if bounds is None:
+            return [b(graph.Add, y, number(b, 1e-7))]
+        return [b(graph.Clip, y, lo=bounds[0], hi=bounds[1])]
+
+    made = program([(3, 7)], body)
+    run_passes(made, "canonicalize,raise-patterns,canonicalize,dce")
+    assert ("add" if bounds is None else "clip") in ops_of(made)
+
+
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-7, 1e-5, 1e-3])
 def test_the_epsilon_is_the_models(epsilon: float) -> None:
     def body(b: Build, xs: list[Value]) -> Sequence[Value]:

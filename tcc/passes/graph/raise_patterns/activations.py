@@ -21,6 +21,9 @@ SIGNS = frozenset(
 POINTS: Array = np.concatenate([np.linspace(-12, 12, 193), [-30.0, 30.0, 1e-3, -1e-3]])
 FARTHEST = 5
 
+_EXACT = ("sigmoid", "softplus")
+"""Functions without constants that exporters round."""
+
 Make = Callable[[Value], GraphOp]
 _KNOWN: list[tuple[str, Array, Make]] = [
     ("gelu", compute(graph.Gelu, POINTS), graph.Gelu),
@@ -65,9 +68,15 @@ def _recognised(found: Cone) -> tuple[str, Make] | None:
     if y.shape != POINTS.shape:
         return None
     for name, values, make in _KNOWN:
-        if np.allclose(y, values, rtol=2e-6, atol=2e-7):
+        if np.allclose(y, values, rtol=2e-6, atol=2e-7) and (name not in _EXACT or _alike_at_ends(y, values)):
             return name, make
     return _hard_sigmoid(y)
+
+
+def _alike_at_ends(y: Array, values: Array) -> bool:
+    """Whether two functions stay as far from 0 and from 1: a clip or a small addend that keeps a logarithm finite is
+    no part of a sigmoid."""
+    return all(np.allclose(a, b, rtol=2e-6, atol=1e-14) for a, b in ((y, values), (1 - y, 1 - values)))
 
 
 def _hard_sigmoid(y: Array) -> tuple[str, Make] | None:
