@@ -69,7 +69,8 @@ class _FreeAxis:
         axis = op.axes[place]
         self.size: Dim = tensor_type(op.x).shape[axis]
         self.out: Dim = tensor_type(op.y).shape[axis]
-        self.scale: float | None = None if op.scales is None else op.scales[place]
+        scales: tuple[float, ...] | None = op.attrs["scales"]
+        self.scale = None if scales is None else scales[place]
         self.where = self._where(op.coordinate_mode)
 
     def number(self, value: Dim, dtype: DType) -> Value:
