@@ -40,6 +40,10 @@ def problems() -> dict[str, Func]:
         "softmax of symbols": b.softmax(7, Q, F16),
         "matmul": b.matmul((), P, 24, 40, F32, bias=True),
         "matmul of batches": b.matmul((P,), 5, 6, 7, F32, weights=False),
+        "matmul of weights": b.matmul((P, 3), 5, 24, 7, F32, bias=True),
+        "matmul of two symbols": b.matmul((Q,), P, 24, 7, F32, bias=True),
+        "conv": b.conv(P, 7, 6, 1, 5, 18, 3, F32, pad=1, residual=True),
+        "conv of groups": b.conv(P, 7, 6, 2, 4, 9, 3, F32, stride=2, layout="nchw"),
         "matmul along symbols": b.matmul((), 5, 6, Q, F32, weights=False),
         "attention": b.attention(1, 2, P, Q, 16, F32),
     }

@@ -25,7 +25,8 @@ def test_one_kernel_is_right_for_every_extent(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "template"),
     [("map", "llvm.map"), ("concat", "llvm.map"), ("reduce", "llvm.reduce"), ("softmax of symbols", "llvm.rows"),
-     ("matmul", "llvm.gemm")],
+     ("matmul", "llvm.gemm"), ("matmul of weights", "llvm.gemm"), ("matmul of two symbols", "llvm.gemm"),
+     ("conv", "llvm.conv"), ("conv of groups", "llvm.conv")],
 )  # fmt: skip
 def test_the_fast_templates_take_it(name: str, template: str) -> None:
     assert template in [t.name for t, why in candidates(PROBLEMS[name], widest()) if why is None]

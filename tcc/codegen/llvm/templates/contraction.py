@@ -23,6 +23,7 @@ from tcc.codegen.llvm.templates.contraction_pack import copy_left, pack_right, z
 from tcc.codegen.llvm.templates.contraction_plan import Left, Plan, make_plan, right_packing, why_not
 from tcc.codegen.llvm.templates.contraction_tile import Ahead, Tile, panel_offset
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Packing, Space, Template
+from tcc.ir.expr import mul, product
 from tcc.ir.kernel import Func
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
@@ -155,14 +156,15 @@ class _Tasks:
         if guarded:
             length = (self.how.run - 1) * abs(self.how.step) + 1
             fill = zero_row(e, plan, length, self.how.address.fill)
-        counts = [*plan.batch.values()]
         parts = [self.m_parts, self.n_parts] if self.rows_slowest else [self.n_parts, self.m_parts]
+        tasks = mul(product(plan.repeats.values()), plan.batch_count * self.m_parts * self.n_parts)
         with e.launch(
-            plan.batch_count * self.m_parts * self.n_parts, plan.nest.operands, plan.nest.results, scratch_read=read
+            tasks, plan.nest.operands, plan.nest.results, scratch_read=read
         ) as body, e.tasks(body.first, body.last) as task:  # fmt: skip
+            counts = [*(e.of(size) for size in plan.repeats.values()), *plan.batch.values()]
             *outer, slow, fast = e.unflatten(task, [*counts, *parts])
             m_part, n_part = (slow, fast) if self.rows_slowest else (fast, slow)
-            batch = {**body.symbols, **dict(zip(plan.batch, outer, strict=True))}
+            batch = {**body.symbols, **dict(zip([*plan.repeats, *plan.batch], outer, strict=True))}
             left = body.workspaces[copy_at] if copy_at >= 0 else body.operands[0].pointer
             right = body.workspaces[pack_at] if pack_at >= 0 else body.operands[plan.right.start].pointer
             tile = Tile(e, plan, self.how, body, left, fill, self.n)

@@ -4,6 +4,9 @@
 Dims that only the left factor has are *rows* (m; n, oy, ox), the right factor's own is the *column* (n; co), dims of
 both are *batch* (b0 …; g). The reduce dims are *taps* (ky, kx), over which a row's pixels are found anew, and a *run*
 (k; ci) along which they lie at equal distances; taps that continue the run become part of it.
+
+Extents may be arguments: of the rows where there is one dim of them, and of *repeats*, dims that would be rows and over
+which the whole is done again.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from functools import lru_cache
 from math import gcd, prod
 from typing import Any
 
-from tcc.codegen.llvm.emit import Nest, complexity, nest_of, operand_addresses, refuse_symbols, result_addresses
+from tcc.codegen.llvm.emit import Nest, complexity, nest_of, operand_addresses, result_addresses
 from tcc.codegen.llvm.emit.access import Address
 from tcc.codegen.llvm.emit.nest import ranges_of
 from tcc.codegen.template import Packing
@@ -80,6 +83,7 @@ class Plan:
 
     problem: Func
     nest: Nest
+    repeats: Mapping[str, Dim]
     batch: Mapping[str, int]
     rows: Mapping[str, Any]
     column: str
@@ -163,12 +167,15 @@ def make_plan(problem: Func, target: Target) -> Plan:
     right = range(len(anchor.lhs), len(anchor.lhs) + len(anchor.rhs))
     shared = frozenset(s for i in right for s in nest.operands[i].symbols)
     others = {n: size for n, size in nest.parallel.items() if n != column}
+    own = {n: size for n, size in others.items() if n not in shared}
+    rows = _rows(own)
     lanes = max(1, target.vector_bytes // anchor.acc.bytes)
     plan = Plan(
         problem=problem,
         nest=nest,
+        repeats={n: size for n, size in own.items() if n not in rows},
         batch={n: size for n, size in others.items() if n in shared},
-        rows={n: size for n, size in others.items() if n not in shared},
+        rows=rows,
         column=column,
         columns=nest.parallel.get(column, 1),
         depth=nest.reduce,
@@ -192,18 +199,24 @@ def why_not(problem: Func, target: Target) -> str | None:
     for region in (anchor.lhs_body, anchor.rhs_body):
         if any(isinstance(op, Index) for op in region.block.ops):
             return "a factor depends on its indices"
-    if problem.symbols and not isinstance(anchor, MatMul):
-        return refuse_symbols(problem)
     plan = make_plan(problem, target)
     if problem.symbols:
         known = [plan.columns, *plan.batch.values(), *plan.depth.values()]
-        if len(plan.rows) != 1 or not all(isinstance(n, int) for n in known):
-            return "extents are arguments, and it takes a number of rows only"
+        if not all(isinstance(n, int) for n in known):
+            return "extents other than those of rows are arguments"
         if any(plan.nest.operands[i].symbols & set(problem.symbols) for i in plan.right):
             return "where the right factor lies depends on arguments"
     if plan.direct is None and plan.copy is None:
         return "the left factor is neither affine in the rows nor a window that slides over something that is"
     return None
+
+
+def _rows(dims: Mapping[str, Dim]) -> dict[str, Dim]:
+    """The innermost of the dims that only the left factor has, as many as are numbers; the last one if it is none."""
+    names = list(dims)
+    open_ones = [i for i, size in enumerate(dims.values()) if not isinstance(size, int)]
+    first = min(open_ones[-1] + 1, len(names) - 1) if open_ones else 0
+    return {n: dims[n] for n in names[first:]}
 
 
 def is_cast(region: Region, to: DType) -> bool:
@@ -269,7 +282,7 @@ def _as_left(plan: Plan, address: Address, reduce: Mapping[str, int]) -> Left | 
         address = replace(address, offset=substitute(address.offset, {tap: 0}))
         run *= dims.pop(tap)
     for tap in dims:
-        if any(_mixed(x, tap, (*plan.rows, *plan.batch)) for x in address.expressions):
+        if any(_mixed(x, tap, (*plan.rows, *plan.batch, *plan.repeats)) for x in address.expressions):
             return None
     return Left(address, dims, run_dim, run, step, _uniform(plan, address, dims))
 
