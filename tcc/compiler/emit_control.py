@@ -92,7 +92,6 @@ def loop(to: Emits, op: Loop, emitted: Mapping[str, Emitted]) -> list[Json]:
         "extents": [{"symbol": s, "next": to_json(d)} for s, d in _changes(moved).items()],
         "scan": [
             {"from": to.buffer(v), "to": to.buffer(r)} for v, r in _scanned(op)
-            if _tensor(r).size != 0 and _tensor(v).size != 0
         ],
         "count": next(iter(counts), None), "body": _ending(to, body, _copies(to, kept, op)), "loc": list(op.loc),
     }  # fmt: skip

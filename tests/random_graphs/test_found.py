@@ -28,15 +28,19 @@ def normal(*shape: int, dtype: Any = np.float32) -> Array:
 
 
 def model(
-    opset: int, nodes: list[onnx.NodeProto], inputs: dict[str, Array], held: dict[str, Array] | None = None
+    opset: int,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, Array],
+    held: dict[str, Array] | None = None,
+    last: int = 1,
 ) -> Model:
-    """The model whose outputs are those of the last node."""
+    """The model whose outputs are those of the last nodes."""
     imports = [helper.make_opsetid("", opset)]
     tensors = [numpy_helper.from_array(a, n) for n, a in (held or {}).items()]
     graph = helper.make_graph(nodes, "found", [info(n, a) for n, a in inputs.items()], [], tensors)
     proto = helper.make_model(graph, opset_imports=imports, ir_version=helper.find_min_ir_version_for(imports, True))
     values = every_value(proto, inputs)
-    proto.graph.output.extend(info(o, values[o]) for o in nodes[-1].output)
+    proto.graph.output.extend(info(o, values[o]) for node in nodes[-last:] for o in node.output)
     return Model(proto, inputs)
 
 
@@ -48,6 +52,38 @@ def roi_align_before_half_pixels() -> Model:
         "RoiAlign", ["x", "boxes", "batch"], ["y"], output_height=2, output_width=3, sampling_ratio=2
     )
     return model(12, [node], {"x": normal(2, 3, 5, 6)}, {"boxes": boxes, "batch": np.array([1, 0], np.int64)})
+
+
+@found
+def attention_for_two_readers() -> Model:
+    """Both are computed where the attention's rows are at hand."""
+    nodes = [
+        helper.make_node("MatMul", ["q", "k"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "v"], ["mean"]),
+        helper.make_node("Tanh", ["mean"], ["y"]),
+        helper.make_node("Mul", ["mean", "two"], ["z"]),
+    ]
+    inputs = {"q": normal(3, 5, 21, 5), "k": normal(3, 5, 5, 13), "v": normal(3, 5, 13, 19)}
+    return model(17, nodes, inputs, {"two": np.array(2, np.float32)}, last=2)
+
+
+@found
+def a_loop_that_collects_nothing() -> Model:
+    """Rows without elements: there is nothing to move, but the collection has a place."""
+    empty = np.empty((6, 2, 0))
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Tanh", ["a"], ["b"]),
+            helper.make_node("Round", ["x"], ["row"]),
+        ],
+        "body",
+        [info("i", np.array(0)), info("go", np.array(True)), info("a", np.ones(3))],
+        [info("on", np.array(True)), info("b", np.ones(3)), info("row", empty)],
+    )
+    node = helper.make_node("Loop", ["count", "", "a0"], ["y", "rows"], body=body)
+    return model(17, [node], {"count": np.array(2), "a0": np.ones(3), "x": empty})
 
 
 @found

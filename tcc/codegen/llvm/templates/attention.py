@@ -355,26 +355,28 @@ class _Writer:
     def _results(self, body: Body, point: Point) -> None:
         """The block's results: transposed back where they are contiguous along channels."""
         e, s = self.e, self.s
-        (out,) = body.results
-        whole = s.d - s.d % self.lanes if out.where.stride_along("d") == 1 else 0
+        outs = body.results
+        whole = s.d - s.d % self.lanes if all(out.where.stride_along("d") == 1 for out in outs) else 0
         with self.every() as v:
             total = self.read(self.totals, 0, v)
             inverse = e.b.fdiv(constant(self.type, 1.0), total)
             inverse = e.b.select(e.b.fcmp_ordered("==", total, self.zero), self.zero, inverse)
             here = self.queries_at(point, v)
 
-            def value(d: Int, v: Int = v, here: Point = here, inverse: Any = inverse) -> Val:
+            def values(d: Int, v: Int = v, here: Point = here, inverse: Any = inverse) -> list[Val]:
                 mean = e.b.fmul(self.read(self.sums, d, v), inverse)
-                (made,) = emit_region(e, self.anchor.epilogue, [Val(ACC, mean)], indices(e, here.moved(d=d)))
-                return spread(e, made, self.lanes)
+                made = emit_region(e, self.anchor.epilogue, [Val(ACC, mean)], indices(e, here.moved(d=d)))
+                return [spread(e, each, self.lanes) for each in made]
 
             if whole:
                 with e.loop(0, whole, self.lanes, name="d", unroll=False) as d:
-                    lines = [to_storage(e, value(e.add(d, j))) for j in range(self.lanes)]
-                    for j, line in enumerate(transpose(e, lines)):
-                        row = e.add(point.at["m"], e.add(e.mul(v, self.lanes), j))
-                        with e.when(e.less(row, s.m) if self.has_tail else True):
-                            e.b.store(line, out.place(e, point.moved(m=row, d=d)), align=out.dtype.bytes)
+                    columns = [values(e.add(d, j)) for j in range(self.lanes)]
+                    for out, lines in zip(outs, zip(*columns, strict=True), strict=True):
+                        for j, line in enumerate(transpose(e, [to_storage(e, each) for each in lines])):
+                            row = e.add(point.at["m"], e.add(e.mul(v, self.lanes), j))
+                            with e.when(e.less(row, s.m) if self.has_tail else True):
+                                e.b.store(line, out.place(e, point.moved(m=row, d=d)), align=out.dtype.bytes)
             if whole < s.d:
                 with e.loop(whole, s.d, name="d", unroll=False) as d:
-                    out.store(e, here.moved(d=d), value(d))
+                    for out, made in zip(outs, values(d), strict=True):
+                        out.store(e, here.moved(d=d), made)
