@@ -7,7 +7,7 @@ from typing import Any
 
 from tcc.ir.expr import to_json
 from tcc.ir.resources import Array
-from tcc.ir.types import ANY_EXTENT, STRING, DType, OptionalType, ScalarType, SequenceType, TensorType, Type
+from tcc.ir.types import ANY_EXTENT, STRING, DType, MapType, OptionalType, ScalarType, SequenceType, TensorType, Type
 
 Json = dict[str, Any]
 
@@ -23,6 +23,8 @@ def type_json(t: Type) -> Json:
         return {"sequence": type_json(t.element), **({} if t.length is None else {"length": t.length})}
     if isinstance(t, OptionalType):
         return {"optional": type_json(t.element), **({} if t.length is None else {"length": t.length})}
+    if isinstance(t, MapType):
+        return {"map": {"key": dtype_json(t.key.dtype), "value": dtype_json(t.value.dtype)}}
     if isinstance(t, ScalarType):
         return {"dtype": dtype_json(t.dtype), "shape": None}
     assert isinstance(t, TensorType)

@@ -32,7 +32,7 @@ from tcc.ir.parser_text import (
     parse_tensor_type,
 )
 from tcc.ir.resources import ResourceStore
-from tcc.ir.types import STRING, OptionalType, ScalarType, SequenceType, Type
+from tcc.ir.types import STRING, MapType, OptionalType, ScalarType, SequenceType, Type
 
 _ESCAPE = re.compile(rb"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
@@ -194,6 +194,12 @@ def _transformer() -> Any:
 
         def type_optional(self, c: list[Any]) -> Type:
             return OptionalType(c[0], None if c[1] is None else int(c[1]))
+
+        def type_map(self, c: list[Any]) -> Type:
+            key, value = c
+            if not isinstance(key, ScalarType) or not isinstance(value, ScalarType):
+                raise IRError(f"a map is of two element types, not {key} and {value}")
+            return MapType(key, value)
 
         def dict(self, c: list[Any]) -> dict[str, Attribute]:
             out: dict[str, Attribute] = {}

@@ -204,8 +204,19 @@ class OptionalType(Type):
         return f"!tcc.optional<{self.element}{'' if self.length is None else f', {self.length}'}>"
 
 
+@dataclass(frozen=True, slots=True)
+class MapType(Type):
+    """An ONNX map from integers or strings to numbers or strings; only host ops touch it."""
+
+    key: ScalarType
+    value: ScalarType
+
+    def __str__(self) -> str:
+        return f"!tcc.map<{self.key}, {self.value}>"
+
+
 def on_host(t: Type) -> bool:
-    """Whether values of a type live on the host, as Python objects: strings, sequences and optionals."""
+    """Whether values of a type live on the host, as Python objects: strings, sequences, optionals and maps."""
     return t.dtype is STRING if isinstance(t, TensorType | ScalarType) else True
 
 

@@ -113,6 +113,7 @@ from tcc.reference.indexing import (
 )
 from tcc.reference.labels import (
     label_encoder,
+    zip_map,
 )
 from tcc.reference.logic import (
     and_,
@@ -471,4 +472,5 @@ __all__ = [
     "unsqueeze",
     "where",
     "xor",
+    "zip_map",
 ]

@@ -12,6 +12,18 @@ from tcc.reference._numeric import Array
 _NAN = object()
 
 
+def zip_map(x: Array, labels: Array) -> list[dict[Any, Any]]:
+    """For each row of x (one, if x is a vector) a dict from labels to its values, as Python objects. ai.onnx.ml ZipMap.
+
+    Raises ValueError where rows and labels differ in length.
+    """
+    rows = np.atleast_2d(np.asarray(x))
+    keys = np.asarray(labels).reshape(-1).tolist()
+    if rows.ndim != 2 or rows.shape[1] != len(keys):
+        raise ValueError(f"rows of shape {rows.shape[1:]} have {len(keys)} labels.")
+    return [dict(zip(keys, row, strict=True)) for row in rows.tolist()]
+
+
 def label_encoder(x: Array, keys: Array, values: Array, default: Array) -> Array:
     """The value at the first key that equals each element, `default` [1] where none does; NaN equals NaN.
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values that live on the host as Python objects: tensors of strings, sequences (lists), optionals (a value or None).
+"""Values that live on the host as Python objects: tensors of strings, sequences (lists), optionals (a value or None),
+maps (dicts).
 
-A *type* is the JSON of spec/engine.md, section 2: `{"dtype", "shape"}`, `{"sequence": type}` or `{"optional": type}`.
+A *type* is the JSON of spec/engine.md, section 2: `{"dtype", "shape"}`, `{"sequence": type}`, `{"optional": type}` or
+`{"map": {"key", "value"}}`.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ DEVICE = "host"
 
 def is_host(type: Type) -> bool:
     """Whether values of a type live on the host."""
-    return "sequence" in type or "optional" in type or type["dtype"] == "str"
+    return any(kind in type for kind in ("sequence", "optional", "map")) or type["dtype"] == "str"
 
 
 def show_type(type: Type) -> str:
-    """A type for people: ``str[2]``, ``seq(f32[?,3])``, ``optional(i64[])``."""
+    """A type for people: ``str[2]``, ``seq(f32[?,3])``, ``optional(i64[])``, ``map(i64,f32)``."""
     if "sequence" in type:
         return f"seq({show_type(type['sequence'])})"
     if "optional" in type:
         return f"optional({show_type(type['optional'])})"
+    if "map" in type:
+        return f"map({type['map']['key']},{type['map']['value']})"
     dims = type["shape"]
     return f"{type['dtype']}{'' if dims is None else '[' + ','.join('?' if d is None else show(d) for d in dims) + ']'}"
 
@@ -44,9 +48,12 @@ def accept(value: object, type: Type, name: str) -> Value:
 
 
 def form_of(value: Any) -> Any:
-    """What a compiler may bind: the shape of a tensor, a tuple of those of a sequence's items, None of nothing."""
+    """What a compiler may bind: the shape of a tensor, a tuple of those of a sequence's items, None of nothing; and the
+    size of a map."""
     if value is None:
         return None
+    if isinstance(value, dict):
+        return (len(value),)
     return tuple(form_of(v) for v in value) if isinstance(value, list) else value.shape
 
 
@@ -54,6 +61,8 @@ def copied(value: Any) -> Any:
     """An object that shares no memory with `value`."""
     if isinstance(value, list):
         return [copied(v) for v in value]
+    if isinstance(value, dict):
+        return dict(value)
     return None if value is None else np.array(value, copy=True)
 
 

@@ -85,7 +85,7 @@ class Signature:
 
 def _spec(entry: Mapping[str, Any]) -> TensorSpec:
     if is_host(entry):
-        kinds = ("dtype", "shape", "sequence", "optional", "length")
+        kinds = ("dtype", "shape", "sequence", "optional", "map", "length")
         return TensorSpec(entry["name"], entry.get("dtype", ""), (), {k: entry[k] for k in kinds if k in entry})
     return TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"]))
 

@@ -121,7 +121,7 @@ def _main(argv: Sequence[str]) -> int:
     args = p.parse_args(argv)
     engine = open_engine(args)
     inputs = gather_inputs(engine, args.input, args.seed)
-    outputs = {n: np.asarray(v) for n, v in engine(inputs).items()}
+    outputs = {n: as_array(v) for n, v in engine(inputs).items()}
     if args.output is not None:
         _save(args.output, outputs)
     if args.check:
@@ -132,6 +132,13 @@ def _main(argv: Sequence[str]) -> int:
     else:
         print_table(["output", "dtype", "shape", "min", "max", "mean"], rows)
     return 0
+
+
+def as_array(value: Any) -> np.ndarray[Any, Any]:
+    """An output as an array; a sequence of maps becomes a row of values for each, in the order of its keys."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return np.asarray([[row[key] for key in sorted(row)] for row in value])
+    return np.asarray(value)
 
 
 def _summary(a: np.ndarray[Any, Any]) -> tuple[float, float, float]:
@@ -170,7 +177,7 @@ def _check(args: argparse.Namespace, inputs: Arrays, outputs: Arrays) -> int:
         raise FailureError(f"ONNX Runtime does not run {model}: {e}") from None
     rows: list[tuple[str, float, float, str]] = []
     for name, mine in outputs.items():
-        worst, largest = worst_error(mine, np.asarray(reference[name]))
+        worst, largest = worst_error(mine, as_array(reference[name]))
         rows.append((name, worst, largest, "ok" if worst <= args.rtol * max(largest, 1e-30) else "off"))
     if args.json:
         keys = ("output", "error", "largest", "verdict")

@@ -11,7 +11,7 @@ from onnx import defs
 
 from tcc.compiler.frontend.model import domain_of
 from tcc.ir.core import Value
-from tcc.ir.types import ANY_EXTENT, STRING, OptionalType, ScalarType, SequenceType, TensorType, Type
+from tcc.ir.types import ANY_EXTENT, STRING, DType, MapType, OptionalType, ScalarType, SequenceType, TensorType, Type
 
 
 class Functions:
@@ -81,12 +81,18 @@ def _proto_of(t: Type) -> onnx.TypeProto:
         return onnx.helper.make_sequence_type_proto(_proto_of(t.element))
     if isinstance(t, OptionalType):
         return onnx.helper.make_optional_type_proto(_proto_of(t.element))
+    if isinstance(t, MapType):
+        return onnx.helper.make_map_type_proto(_code(t.key.dtype), _proto_of(t.value))
     assert isinstance(t, TensorType | ScalarType)
-    code = onnx.TensorProto.STRING if t.dtype == STRING else onnx.helper.np_dtype_to_tensor_dtype(t.dtype.numpy)
+    code = _code(t.dtype)
     if isinstance(t, ScalarType):
         return onnx.helper.make_tensor_type_proto(code, None)
     shape = [None if d == ANY_EXTENT else d if isinstance(d, int) else str(d) for d in t.shape]
     return onnx.helper.make_tensor_type_proto(code, shape)
+
+
+def _code(dtype: DType) -> int:
+    return onnx.TensorProto.STRING if dtype == STRING else onnx.helper.np_dtype_to_tensor_dtype(dtype.numpy)
 
 
 def bound_attributes(

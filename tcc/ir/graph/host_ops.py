@@ -6,6 +6,7 @@ from __future__ import annotations
 STRINGS = "strings: kernels compute with numbers"
 SEQUENCE = "sequences: how many tensors they hold, and of what shapes, is known at run time only"
 OPTIONAL = "optionals: whether they hold a value is known at run time only"
+MAP = "maps: their keys and values are Python objects"
 IMAGES = "image decoding: a file format, read by Pillow"
 EXTENT = "data decide the shape of its result"
 RANDOM = "numbers that differ from call to call, or a seed's that are too many to hold as a constant"
@@ -41,6 +42,7 @@ HOST_OPS: dict[str, tuple[tuple[str, ...], str]] = {
     "string_split": (("StringSplit",), STRINGS),
     "tf_idf_vectorizer": (("TfIdfVectorizer",), "strings; and rows of tokens as long as data decide"),
     "unique": (("Unique",), EXTENT),
+    "zip_map": (("ZipMap",), MAP),
 }
 """Function of `tcc.reference` → the ONNX operators that call it, and the reason."""
 

@@ -14,7 +14,7 @@ from tcc.compiler.frontend.tensors import to_array
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
-from tcc.ir.types import F32, I64, STRING, dtype_of
+from tcc.ir.types import F32, I64, STRING, MapType, ScalarType, SequenceType, dtype_of
 
 ML = "ai.onnx.ml"
 _COMPARED = 1024
@@ -49,6 +49,22 @@ def label_encoder(n: Node) -> Value:
 @onnx_op("CategoryMapper", domain=ML)
 def category_mapper(n: Node) -> Value:
     return _both_ways(n, _texts(n.attr("cats_strings")), np.asarray(n.attr("cats_int64s"), np.int64))
+
+
+@onnx_op("ZipMap", domain=ML)
+def zip_map(n: Node) -> Value:
+    """A sequence of maps from class labels to the numbers of a row."""
+    x, labels = n.input(0), label_count(n)
+    if n.rank(x) not in (1, 2) or (isinstance(n.shape(x)[-1], int) and n.shape(x)[-1] != labels):
+        raise InputError(f"its operand is {n.type(x)}, and its labels are {labels}")
+    for kind in ("int64s", "ints"):
+        if n.attr(f"classlabels_{kind}", None):
+            keys, dtype = n.constant(n.attr(f"classlabels_{kind}"), I64), I64
+            break
+    else:
+        keys, dtype = n.builder.constant(_texts(n.attr("classlabels_strings")), graph.dense((labels,), STRING)), STRING
+    result = SequenceType(MapType(ScalarType(dtype), ScalarType(n.dtype(x))))
+    return host_value(n.importer, "zip_map", [x, keys], result, "its result is a sequence of maps")
 
 
 def _both_ways(n: Node, names: Array, codes: Array) -> Value:
