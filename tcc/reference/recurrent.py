@@ -11,6 +11,7 @@ import numpy as np
 
 from tcc.reference._numeric import Array, ieee, narrow, widen
 from tcc.reference.activation import logistic
+from tcc.reference.quantize import dynamic_quantize_linear
 
 Activation = Callable[[Array], Array]
 
@@ -374,3 +375,46 @@ def recurrence(
     cell = _Cell(widen(r), biases, peep, functions, plain[-1], hidden)
     y, final = _run(step, cell, wide, None if lengths is None else np.asarray(lengths), starts, reverse)
     return tuple(narrow(v, dtype) for v in (y, *final))
+
+
+@ieee
+def quantized_lstm(
+    x: Array,
+    r: Array,
+    scale: Array,
+    p: Array | None = None,
+    initial: Sequence[Array | None] = (None, None),
+    lengths: Array | None = None,
+    *,
+    activations: Sequence[str],
+    alpha: Sequence[float],
+    beta: Sequence[float],
+    clip: float | None = None,
+    variant: bool = False,
+) -> tuple[Array, ...]:
+    """An LSTM on projected input x [t, b, 4 h] in float32 whose state is quantized before it is multiplied, by the
+    range of all its elements: (Y [t, b, h], final h and c [b, h]).
+
+    r [4 h, h] holds integers, `scale` (one, or [4 h]) what they count. A sequence that has ended gives zeros, and these
+    are what is quantized. com.microsoft DynamicQuantizeLSTM.
+    """
+    x = widen(x)
+    kind = x.dtype.type
+    steps, batch = x.shape[:2]
+    hidden = np.shape(r)[-1]
+    plain = [_activation(n.lower(), a, b) for n, a, b in zip(activations, alpha, beta, strict=True)]
+    functions = plain if clip is None else [_clipped(f, clip) for f in plain]
+    peep = np.zeros(3 * hidden, kind) if p is None else p
+    cell = _Cell(np.zeros((4 * hidden, hidden), kind), np.zeros(4 * hidden, kind), peep, functions, plain[-1], hidden)
+    step, lens = _lstm_step(int(variant)), None if lengths is None else np.asarray(lengths)
+    h, c = (np.zeros((batch, hidden), kind) if s is None else s for s in initial)
+    kept, y = h, np.zeros((steps, batch, hidden), kind)
+    for t in range(steps):
+        q, state_scale, zero = dynamic_quantize_linear(h)
+        products = (q.astype(np.int64) - int(zero)) @ r.astype(np.int64).T
+        gates = x[t] + products.astype(kind) * (state_scale * scale)
+        new, cells = step(cell, gates, (h, c))
+        live = np.ones((batch, 1), bool) if lens is None else (t < lens)[:, None]
+        h, c, kept = np.where(live, new, kind(0)), np.where(live, cells, c), np.where(live, new, kept)
+        y[t] = h
+    return y, kept, c

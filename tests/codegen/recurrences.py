@@ -11,7 +11,7 @@ import numpy as np
 from tcc.ir import graph
 from tcc.ir.core import Block
 from tcc.ir.kernel import Func
-from tcc.ir.types import F16, F32, F64, I32, I64, DType, TensorType
+from tcc.ir.types import F16, F32, F64, I8, I16, I32, I64, DType, TensorType
 from tcc.passes.lower.group import LOWERINGS, Group
 from tcc.passes.lower.to_kernel import wrap
 
@@ -40,6 +40,8 @@ class Layer:
     clip: float | None = None
     activations: tuple[str, ...] = ()
     const: bool = True
+    quantized: DType | None = None
+    """The type of the weights of a layer whose state is quantized."""
 
     def types(self) -> dict[str, TensorType]:
         """The operands, in the order of the arguments."""
@@ -56,6 +58,9 @@ class Layer:
             out["p"] = TensorType((3 * h,), d)
         if self.kind == "gru" and self.extra and self.variant:
             out["rb"] = TensorType((h,), d)
+        if self.quantized is not None:
+            out["r"] = TensorType((gates * h, h), self.quantized)
+            out["scale"] = TensorType((gates * h,) if self.extra else (), d)
         return out
 
     def op(self) -> graph.GraphOp:
@@ -74,7 +79,10 @@ class Layer:
             attrs["input_forget"] = self.variant
         if self.kind == "gru":
             attrs["linear_before_reset"] = self.variant
-        return OPS[self.kind](*(value.get(n) for n in ("x", "r", "h", "lengths", *further)), **attrs)
+        kind = OPS[self.kind]
+        if self.quantized is not None:
+            kind, further = graph.QuantizedLstm, (*further, "scale")
+        return kind(*(value.get(n) for n in ("x", "r", "h", "lengths", *further)), **attrs)
 
     def func(self) -> Func:
         """The kernel. Its arguments may come in another order than those of `types`; see `arrays`."""
@@ -103,6 +111,12 @@ class Layer:
                 if self.batch > 1:
                     values[:2] = self.steps, 0
                 out[name] = values.astype(t.dtype.numpy)
+                continue
+            if t.dtype.is_int:
+                out[name] = rng.integers(-127, 128, t.static_shape).astype(t.dtype.numpy)
+                continue
+            if name == "scale":
+                out[name] = (rng.uniform(0.5, 2, t.static_shape) / 127 / np.sqrt(self.hidden)).astype(t.dtype.numpy)
                 continue
             scale = 1.0 / max(1.0, np.sqrt(self.hidden)) if name == "r" else 1.0
             out[name] = (rng.standard_normal(t.static_shape) * scale).astype(np.float32).astype(t.dtype.numpy)
@@ -133,10 +147,17 @@ LAYERS = [
     Layer("gru", 1, 1, 1, given=True),
     Layer("lstm", 0, 2, 5, given=True),
     Layer("gru", 3, 0, 5),
+    Layer("lstm", 6, 3, 19, quantized=I8),
+    Layer("lstm", 4, 5, 64, quantized=I16, given=True, extra=True, clip=0.8),
+    Layer("lstm", 5, 4, 33, quantized=I8, lengths=I32, extra=True, given=True),
+    Layer("lstm", 3, 1, 6, quantized=I8, variant=True, lengths=I64),
+    Layer("lstm", 1, 1, 1, quantized=I8),
+    Layer("lstm", 0, 2, 5, quantized=I8, given=True),
+    Layer("lstm", 2, 0, 5, quantized=I8),
 ]
 """Odd shapes, every option, and extents of 0 and 1."""
 
-DYNAMIC = [replace(LAYERS[i], const=False) for i in (1, 6, 8, 11)]
+DYNAMIC = [replace(layer, const=False) for layer in (*(LAYERS[i] for i in (1, 6, 8, 11)), LAYERS[-5])]
 """Weights that are no constants."""
 
 
@@ -145,4 +166,5 @@ def name_of(layer: Layer) -> str:
     parts = [layer.kind, f"{layer.steps}x{layer.batch}x{layer.hidden}", str(layer.dtype)]
     parts += [n for n in ("reverse", "variant", "given", "extra") if getattr(layer, n)]
     parts += ["lengths"] if layer.lengths else []
+    parts += [f"quantized-{layer.quantized}"] if layer.quantized else []
     return "-".join([*parts, *layer.activations, *([] if layer.const else ["weights"])])

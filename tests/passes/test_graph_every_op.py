@@ -255,6 +255,17 @@ CASES: dict[str, list[tuple[Sequence[tuple[int, ...]], Body]]] = {
         ([(1500,)], op(graph.Cumsum, axis=0)),
     ],
     "cumprod": [([(3, 4)], op(graph.Cumprod, axis=1, reverse=True))],
+    "quantized_lstm": [
+        (
+            [(3, 2, 20), (2, 5), (2, 5), (15,)],
+            lambda b, xs: b(
+                graph.QuantizedLstm, xs[0],
+                b.constant(np.random.default_rng(0).integers(-127, 128, (20, 5)).astype(np.int8)), xs[1], None,
+                xs[2], xs[3], b.constant(np.float32(0.003)), activations=("sigmoid", "tanh", "tanh"),
+                alpha=(0.0,) * 3, beta=(0.0,) * 3,
+            ),
+        )
+    ],
     "bit_cast": [
         (
             [(2, 3)],

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from tcc.ir.core import Value
 from tcc.ir.declare import BOOLEAN, FLOAT, FLOATS, STRS, Attr, Operand, OptionalOperand, Result, register
-from tcc.ir.expr import mul
+from tcc.ir.expr import Dim, mul
 from tcc.ir.graph.base import Array, GraphOp, check_equal_dim, check_length, dense, optional, present, same_dtype
 from tcc.ir.graph.base import tensor_type as type_of
-from tcc.ir.types import Type
-from tcc.reference.recurrent import recurrence
+from tcc.ir.types import F32, I8, I16, Type
+from tcc.reference.recurrent import quantized_lstm, recurrence
 
 RECURRENT_ACTIVATIONS: dict[str, tuple[float | None, float | None]] = {
     "relu": (None, None),
@@ -67,6 +67,11 @@ class Recurrence(GraphOp):
         check_equal_dim(self, wide, mul(hidden, self.gates), f"{self.gates} gates and r")
         state = dense((batch, hidden), dtype)
         self._check(self.h, "h", (batch, hidden))
+        self._settings(batch)
+        return (dense((steps, batch, hidden), dtype), state)
+
+    def _settings(self, batch: Dim) -> None:
+        """Lengths and activations must fit."""
         if self.lengths is not None:
             t = type_of(self.lengths, self)
             if t.rank != 1 or t.dtype.name not in ("i32", "i64"):
@@ -77,7 +82,6 @@ class Recurrence(GraphOp):
         for name in self.activations:
             if name not in RECURRENT_ACTIVATIONS:
                 raise self.fail(f"the activation {name} is none of {', '.join(RECURRENT_ACTIVATIONS)}")
-        return (dense((steps, batch, hidden), dtype), state)
 
     def _check(self, value: Value | None, what: str, shape: tuple[object, ...]) -> None:
         """An optional operand must have x's element type and that shape."""
@@ -130,6 +134,43 @@ class Lstm(Recurrence):
     def evaluate(self, *arrays: Array | None) -> tuple[Array, ...]:
         x, r, h, lengths, c, p = (optional(arrays, i) for i in range(6))
         return self._run(x, r, lengths, (h, c), p=p, variant=self.input_forget)
+
+
+@register
+class QuantizedLstm(Lstm):
+    """An LSTM in f32, forward, whose r is of integers (i8 or i16) that count `scale` (one, or [4·h]), and whose state
+    is made integers before it is multiplied: by the range that its elements have in all sequences of the step, as
+    ONNX DynamicQuantizeLinear does it. A sequence that has ended multiplies zeros. com.microsoft DynamicQuantizeLSTM.
+    """
+
+    name = "graph.quantized_lstm"
+    scale = Operand()
+
+    def infer(self) -> Sequence[Type]:
+        x, r, scale = self.operand_type(0), self.operand_type(1), type_of(self.scale, self)
+        if x.dtype is not F32 or scale.dtype is not F32 or r.dtype not in (I8, I16) or self.reverse:
+            raise self.fail(f"x and scale must be f32, r i8 or i16, and steps go forward; not {x}, {scale} and {r}")
+        check_length(self, x.shape, 3, "the shape of x")
+        check_length(self, r.shape, 2, "the shape of r")
+        wide, hidden = x.shape[2], r.shape[1]
+        check_equal_dim(self, wide, r.shape[0], "the gates of x and r")
+        check_equal_dim(self, wide, mul(hidden, self.gates), f"{self.gates} gates and r")
+        if scale.size != 1:
+            check_length(self, scale.shape, 1, "the shape of scale")
+            check_equal_dim(self, scale.shape[0], wide, "scale and the gates")
+        state = dense((x.shape[1], hidden), F32)
+        for value, what, shape in ((self.h, "h", state.shape), (self.c, "c", state.shape)):
+            self._check(value, what, shape)
+        self._check(self.p, "p", (mul(hidden, 3),))
+        self._settings(x.shape[1])
+        return (dense((*x.shape[:2], hidden), F32), state, state)
+
+    def evaluate(self, *arrays: Array | None) -> tuple[Array, ...]:
+        x, r, h, lengths, c, p, scale = (optional(arrays, i) for i in range(7))
+        return quantized_lstm(
+            present(x), present(r), present(scale), p, (h, c), lengths, activations=self.activations, alpha=self.alpha,
+            beta=self.beta, clip=self.clip, variant=self.input_forget,
+        )  # fmt: skip
 
 
 @register

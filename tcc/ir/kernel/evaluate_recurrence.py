@@ -30,7 +30,7 @@ def recurrence(op: Recurrence, extents: dict[str, int], load: Load, points: int 
     """Every result at all steps and units of sequences worth `points` elements. `load(i, index)` reads operand i."""
     steps, batch, units = extents["t"], extents["b"], extents["h"]
     picked = np.arange(batch)
-    if points is not None and batch > 1:
+    if points is not None and batch > 1 and not op.quantized:
         room = MOST_WORK / max(1.0, float(steps) * units * units * extents["g"])
         count = int(min(batch, max(1, min(points // max(1, steps * units) + 1, room))))
         rng = np.random.default_rng(seed)
@@ -40,7 +40,8 @@ def recurrence(op: Recurrence, extents: dict[str, int], load: Load, points: int 
     ins = range(len(op.init), len(op.init) + len(op.ins))
     dims = {n: np.arange(extents[n], dtype=np.int64) for n in ("g", "h", "k")}
     index = {n: a.reshape([-1 if i == j else 1 for j in range(3)]) for i, (n, a) in enumerate(dims.items())}
-    weights = np.broadcast_to(load(len(op.operands) - 1, index).exact, (extents["g"], units, extents["k"]))
+    matrix = load(len(op.operands) - 1, index).exact.astype(np.float64)
+    weights = np.broadcast_to(matrix, (extents["g"], units, extents["k"]))
 
     states = _whole(run_region(op.start, [load(i, here) for i in range(len(op.init))], here), shape)
     rows: list[list[Row]] = [[] for _ in op.results]
@@ -51,7 +52,11 @@ def recurrence(op: Recurrence, extents: dict[str, int], load: Load, points: int 
         vector, made = states[0], list[Approx]()
         for i, stage in enumerate(op.stages):
             first = op.first_gate(i)
-            sums = [_product(vector, weights[first + j], op) for j in range(op.gates[i])]
+            scale: list[Approx] = []
+            if op.quantized:
+                vector, of_all = _quantized(vector)
+                scale = [of_all]
+            sums = [_product(vector, weights[first + j], op) for j in range(op.gates[i])] + scale
             made = _whole(run_region(stage, [*sums, *states, *carried, *scalars], at), shape)
             if i < len(op.stages) - 1:
                 carried += made
@@ -72,6 +77,27 @@ def _product(v: Approx, w: Array, op: Recurrence) -> Approx:
     if v.error is not None:
         error = error + np.sqrt(np.einsum("bk,hk->bh", v.error**2, w**2))
     return Approx(np.einsum("bk,hk->bh", v.exact, w), error)
+
+
+def _quantized(v: Approx) -> tuple[Approx, Approx]:
+    """(v as integers by its range, their scale). Where a number may be on either side of the middle of two, its integer
+    may be either."""
+    error = np.zeros(v.exact.shape) if v.error is None else v.error
+    low, high = min(v.exact.min(initial=0.0), 0.0), max(v.exact.max(initial=0.0), 0.0)
+    scale = (high - low) / 255.0
+    by = scale or 1.0
+    # How far off the scale may be: as far as the extremes, and a few roundings.
+    relative = 2.0 * error.max(initial=0.0) / 255.0 / by + 2.0**-22
+    start = min(max(-low / by, 0.0), 255.0)
+    zero = np.rint(start)
+    y = v.exact / by
+    slack = error / by + (np.abs(y) + 1.0) * relative
+    unsure: Array = np.where(np.abs(y - np.floor(y) - 0.5) <= slack, np.maximum(np.ceil(slack), 1.0), np.floor(slack))
+    ends = (np.rint(y) + zero <= 0.0) | (np.rint(y) + zero >= 255.0)
+    if abs(start - np.floor(start) - 0.5) <= 256.0 * relative:
+        unsure = unsure + ends
+    whole = np.clip(np.rint(y) + zero, 0.0, 255.0) - zero
+    return Approx(whole, unsure), Approx(np.full((1, 1), scale), np.full((1, 1), by * relative))
 
 
 def _whole(values: Sequence[Approx], shape: tuple[int, int]) -> list[Approx]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tcc.ir.core import Region, Value
 from tcc.ir.declare import (
+    BOOLEAN,
     DTYPE,
     INTS,
     Attr,
@@ -20,7 +21,7 @@ from tcc.ir.declare import (
 )
 from tcc.ir.kernel.anchors import Anchor, result_dtypes
 from tcc.ir.scalar import element
-from tcc.ir.types import DType, ScalarType, TensorType
+from tcc.ir.types import F32, I8, I16, DType, ScalarType, TensorType
 
 
 @register
@@ -35,6 +36,11 @@ class Recurrence(Anchor):
     scalars of ins) and yields values in type `acc`. The last stage yields the new states, then the results written at
     every step, (t, b, h). After the last step `finish(states)` yields the other results, one for each (b, h).
 
+    With `quantized` the weights are integers, and v becomes integers at every step, by the range of all its elements,
+    those of all sequences, with 0 in it: scale = (max - min) / 255 (1 where that is 0, to divide by), zero = -min /
+    scale rounded, and v / scale is rounded and clamped to [-zero, 255 - zero]. The region takes `scale` after the sums,
+    which are of integers.
+
     The map of the weights is over g, h and k, those of init over b and h, those of ins over t, b and h.
     """
 
@@ -44,6 +50,7 @@ class Recurrence(Anchor):
     weights = Operand()
     gates = Attr(INTS)
     acc = Attr(DTYPE)
+    quantized = Attr(BOOLEAN, False)
     start = RegionField()
     finish = RegionField()
     stages = VariadicRegion()
@@ -76,10 +83,15 @@ class Recurrence(Anchor):
         domain = self.domain
         if domain.parallel_names != ("t", "b", "h") or domain.reduce_names != ("g", "k"):
             raise IRError(f"{self.name}: the domain {domain.text()} must be t, b, h | g, k")
+        if self.quantized and not isinstance(domain.extent("b"), int):
+            raise IRError(f"{self.name}: quantized, it takes a number of sequences, not {domain.extent('b')}")
         if domain.extent("h") != domain.extent("k") or domain.extent("g") != sum(self.gates):
             raise IRError(f"{self.name}: the domain {domain.text()} does not fit h units and the gates {self.gates}")
         if len(self.stages) != len(self.gates) or not self.gates or min(self.gates) < 1:
             raise IRError(f"{self.name}: {len(self.stages)} stages and gates {list(self.gates)}: one entry a stage")
+        weights = self.weights.type
+        if self.quantized and not (isinstance(weights, TensorType) and weights.dtype in (I8, I16) and self.acc is F32):
+            raise IRError(f"{self.name}: quantized, it takes weights of i8 or i16 and works in f32, not {weights}")
         allowed = [*[{"b", "h"}] * len(self.init), *[{"t", "b", "h"}] * len(self.ins), {"g", "h", "k"}]
         for access, dims in zip(self.maps, allowed, strict=True):
             wrong = set(domain.names) & access.symbols - dims
@@ -89,7 +101,7 @@ class Recurrence(Anchor):
         given: list[DType] = [self.acc] * self.states
         done = 0
         for i, stage in enumerate(self.stages):
-            leading = [self.acc] * (self.gates[i] + self.states + done)
+            leading = [self.acc] * (self.gates[i] + self.quantized + self.states + done)
             count = len(stage.block.terminator.operands)
             done += count
             last = i == len(self.stages) - 1

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from tcc.errors import InputError
 from tcc.ir import math
 from tcc.ir.attributes import Domain
 from tcc.ir.core import Region, Value
 from tcc.ir.declare import IRError
 from tcc.ir.expr import Dim, Sym, add, mul
-from tcc.ir.graph import Gru, Lstm
+from tcc.ir.graph import Gru, Lstm, QuantizedLstm
 from tcc.ir.graph.base import tensor_type
 from tcc.ir.graph.recurrent import Recurrence
 from tcc.ir.kernel import Recurrence as KernelRecurrence
@@ -61,6 +62,8 @@ class _Layer:
         self.dtype = x.dtype
         self.acc = accumulator(x.dtype)
         self.init, self.ins = Accesses(), Accesses()
+        self.kept: tuple[int, ...] | None = None
+        """Which states are the final ones; None: all."""
 
     def begin(self, accesses: Accesses, count: int, fixed: bool) -> tuple[Scalarizer, list[Value]]:
         """A region that takes `count` values before the scalars of `accesses`. The second time, when all of these are
@@ -99,13 +102,16 @@ class _Layer:
         s, _ = self.begin(self.init, 0, fixed)
         given = [self.op.h, *([self.op.c] if isinstance(self.op, Lstm) else [])]
         index = (Sym("b"), Sym("h"))
+        if isinstance(self.op, QuantizedLstm) and self.op.lengths is not None:
+            given.append(self.op.h)
         values = [s.s.const(0, self.acc) if v is None else self.read(s, v, index) for v in given]
         return s.region(values, [self.acc] * len(values))
 
     def finish(self, count: int) -> Region:
         """The states that are results."""
         s, states = self.begin(Accesses(), count, False)
-        wanted = [v for v, w in zip(states, self.wanted[1:], strict=True) if w]
+        final = states if self.kept is None else [states[i] for i in self.kept]
+        wanted = [v for v, w in zip(final, self.wanted[1:], strict=True) if w]
         return s.region([s.s.cast(v, compute_dtype(self.dtype)) for v in wanted], [self.dtype] * len(wanted))
 
     def last(self, s: Scalarizer, old: Sequence[Value], new: Sequence[Value]) -> Region:
@@ -133,14 +139,15 @@ class _Layer:
         weights.find(self.group.outer.get(source, source), access)
         regions = [self.start(True), self.finish(states), *stages(True)]
         final = (Sym("b"), Sym("h"))
-        places = [(self.t, *final), *[final] * states]
+        places = [(self.t, *final), *[final] * (len(self.wanted) - 1)]
         return self.group.finish(
             self.domain,
             [self.init, self.ins, weights],
             [p for p, w in zip(places, self.wanted, strict=True) if w],
             lambda fields, maps, out_maps, types: KernelRecurrence(
                 fields[0], fields[1], fields[2][0], domain=self.domain, maps=maps, out_maps=out_maps, gates=gates,
-                acc=self.acc, allow=self.group.allow, regions=regions, result_types=types,
+                quantized=isinstance(self.op, QuantizedLstm), acc=self.acc, allow=self.group.allow, regions=regions,
+                result_types=types,
             ),
         )  # fmt: skip
 
@@ -149,19 +156,58 @@ class _Layer:
 def lower_lstm(group: Group) -> Made:
     """Hochreiter & Schmidhuber, 1997; peepholes: Gers & Schmidhuber, 2000."""
     layer = _Layer(group)
-    op = cast(Lstm, layer.op)
 
     def stages(fixed: bool) -> list[Region]:
         s, given = layer.begin(layer.ins, 4 + 2, fixed)
         *sums, h, c = given
-        i, o, f, g = (s.s.add(layer.gate(s, n), sums[n]) for n in range(4))
-        i = layer.act(s, 0, layer.peep(s, i, 0, c))
-        f = s.s.sub(s.s.like(1, i), i) if op.input_forget else layer.act(s, 0, layer.peep(s, f, 2, c))
-        cell = s.s.add(s.s.mul(f, c), s.s.mul(i, layer.act(s, 1, g)))
-        o = layer.act(s, 0, layer.peep(s, o, 1, cell))
-        return [layer.last(s, [h, c], [s.s.mul(o, layer.act(s, 2, cell, clipped=False)), cell])]
+        return [layer.last(s, [h, c], _cell(layer, s, sums, c))]
 
     return layer.made((4,), stages, 2)
+
+
+def _cell(layer: _Layer, s: Scalarizer, sums: Sequence[Value], c: Value) -> list[Value]:
+    """The new state and cell state of an LSTM."""
+    op = cast(Lstm, layer.op)
+    i, o, f, g = (s.s.add(layer.gate(s, n), sums[n]) for n in range(4))
+    i = layer.act(s, 0, layer.peep(s, i, 0, c))
+    f = s.s.sub(s.s.like(1, i), i) if op.input_forget else layer.act(s, 0, layer.peep(s, f, 2, c))
+    cell = s.s.add(s.s.mul(f, c), s.s.mul(i, layer.act(s, 1, g)))
+    o = layer.act(s, 0, layer.peep(s, o, 1, cell))
+    return [s.s.mul(o, layer.act(s, 2, cell, clipped=False)), cell]
+
+
+@lowers("quantized_lstm")
+def lower_quantized_lstm(group: Group) -> Made:
+    """Sums of integers, scaled. Where sequences have lengths, what the next step multiplies is 0 past them, and a third
+    state keeps the last one."""
+    layer = _Layer(group)
+    op = cast(QuantizedLstm, layer.op)
+    if not isinstance(tensor_type(op.x).shape[1], int):
+        raise InputError(
+            f'{op.name} at "{", ".join(op.loc)}" quantizes {tensor_type(op.x).shape[1]} sequences together, and data '
+            "decide how many that is; give the model an input of a known extent there"
+        )
+    single = tensor_type(op.scale).size == 1
+    masked = op.lengths is not None
+    layer.kept = (2, 1) if masked else None
+    states = 3 if masked else 2
+
+    def stages(fixed: bool) -> list[Region]:
+        s, given = layer.begin(layer.ins, 4 + 1 + states, fixed)
+        sums, scale, old = given[:4], given[4], given[5:]
+        for n in range(4):
+            index = (0,) * tensor_type(op.scale).rank if single else (add(mul(layer.hidden, n), Sym("h")),)
+            sums[n] = s.s.mul(sums[n], s.s.mul(scale, layer.read(s, op.scale, index)))
+        new = _cell(layer, s, sums, old[1])
+        if op.lengths is not None:
+            length = s.s.cast(s.value(op.lengths, (Sym("b"),)), I64)
+            live = s.s.cmp("lt", s.expr(layer.t), length)
+            h, c = new
+            new = [s.s.select(live, a, b) for a, b in ((h, s.s.like(0, h)), (c, old[1]), (h, old[2]))]
+        out = [s.s.cast(new[0], compute_dtype(layer.dtype))] if layer.wanted[0] else []
+        return [s.region([*new, *out], [*[layer.acc] * states, *[layer.dtype] * len(out)])]
+
+    return layer.made((4,), stages, states)
 
 
 @lowers("gru")

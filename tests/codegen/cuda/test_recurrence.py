@@ -33,7 +33,7 @@ def test_kernels_compute_what_the_oracle_says(layer: Layer, rng: np.random.Gener
 
 @emulated
 @pytest.mark.parametrize("name", ["cuda.recurrence", "cuda.recurrence_grid"])
-@pytest.mark.parametrize("index", [2, 7], ids=lambda i: name_of(LAYERS[i]))
+@pytest.mark.parametrize("index", [2, 7, -5], ids=lambda i: name_of(LAYERS[i]))
 def test_configs(name: str, index: int, rng: np.random.Generator) -> None:
     func = LAYERS[index].func()
     checker = Checker(func, LAYERS[index].arrays(rng))
@@ -67,7 +67,16 @@ def test_states_that_do_not_fit_shared_memory(rng: np.random.Generator) -> None:
     "sm", [sm if sm in ("sm_75", "sm_90") else pytest.param(sm, marks=pytest.mark.slow) for sm in sorted(CUDA_TARGETS)]
 )
 def test_sources_compile_for_every_architecture(sm: str) -> None:
-    for layer in (LAYERS[2], LAYERS[4], LAYERS[5], LAYERS[7], LAYERS[10], Layer("lstm", 2, 2, 1800)):
+    for layer in (
+        LAYERS[2],
+        LAYERS[4],
+        LAYERS[5],
+        LAYERS[7],
+        LAYERS[10],
+        LAYERS[-5],
+        LAYERS[-6],
+        Layer("lstm", 2, 2, 1800),
+    ):
         func = layer.func()
         for template, why in candidates(func, target(sm)):
             if why is None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tcc.compiler.frontend import load_onnx
-from tcc.compiler.frontend.ops import contrib_recurrent
 from tcc.errors import InputError
 from tcc.ir import graph
 from tests.compiler.contrib.peers import F32, I8, U8, Array, check, normal, rng, single
@@ -88,15 +87,25 @@ def test_sequences_of_unequal_length(direction: str) -> None:
     run(layer(count=2 if direction == "bidirectional" else 1, lengths=True, states=True), direction=direction)
 
 
+@pytest.mark.parametrize("dtype", [U8, I8])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
-def test_many_steps_are_a_loop(direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contrib_recurrent, "LAID_OUT", 4)
+def test_a_direction_is_one_recurrence(direction: str, dtype: np.dtype) -> None:
+    """Its weights are bytes where they fit those, and no step is a launch of its own."""
     count = 2 if direction == "bidirectional" else 1
-    given = layer(count=count, states=True, lengths=direction == "bidirectional")
+    given = layer(count=count, dtype=dtype)
+    if dtype == U8:
+        given[-1] = ("r_zero", np.full(count, 200, U8))
     model, _ = single("DynamicQuantizeLSTM", given, [F32, F32, F32], HELD, hidden_size=HIDDEN, direction=direction)
-    ops = [op.name for op in graph.main_function(load_onnx(model).module).block.ops]
-    assert ops.count("graph.loop") == count
+    ops = [op for op in graph.main_function(load_onnx(model).module).walk() if op.name == "graph.quantized_lstm"]
+    kind = "i8" if dtype == I8 else "i16"
+    assert [str(op.operands[1].type) for op in ops] == [f"tensor<{4 * HIDDEN}x{HIDDEN}x{kind}>"] * count
     run(given, direction=direction)
+
+
+@pytest.mark.parametrize("held", [(), ("r", "r_zero")])
+def test_weights_that_a_run_gives(held: tuple[str, ...]) -> None:
+    given = layer(dtype=U8, lengths=True, by_column=True)
+    check("DynamicQuantizeLSTM", given, [F32, F32, F32], held, hidden_size=HIDDEN)
 
 
 def test_what_does_not_fit_is_refused() -> None:

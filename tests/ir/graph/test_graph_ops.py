@@ -115,6 +115,21 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: graph.Rnn(value(3, 2, 4), value(4, 4), activations=("swish",), alpha=(0.0,), beta=(0.0,)),
         "the activation swish is none of relu, tanh",
     ),
+    "quantized lstm": (
+        lambda: graph.QuantizedLstm(
+            value(3, 2, 16),
+            value(16, 4),
+            None,
+            None,
+            None,
+            None,
+            value(),
+            activations=("tanh",) * 3,
+            alpha=(0.0,) * 3,
+            beta=(0.0,) * 3,
+        ),
+        "r i8 or i16",
+    ),
     "gru bias": (
         lambda: graph.Gru(
             value(3, 2, 12),

@@ -21,7 +21,7 @@ from tcc.codegen.template import (
     entry_name,
     template,
 )
-from tcc.ir.expr import ceildiv
+from tcc.ir.expr import Dim, ceildiv, mul
 from tcc.ir.kernel import Func, Recurrence
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
@@ -33,7 +33,7 @@ SHARED = 48 << 10
 
 def row_bytes(u: RecurrenceUnit) -> int:
     """Shared memory for the states and sums of a sequence."""
-    return (u.states + 1 + u.carried + max(u.anchor.gates)) * u.hidden * u.acc.bytes
+    return (u.states + 1 + u.carried + max(u.anchor.gates) + u.anchor.quantized) * u.hidden * u.acc.bytes
 
 
 def block_refuses(problem: Func, target: Target) -> str | None:
@@ -50,16 +50,22 @@ def emit_block(problem: Func, target: Target, entry: str, threads: int, rows: in
     """The kernel of `recurrence.cuh`."""
     u = RecurrenceUnit(problem, target, entry, ORDER if packed else "")
     grid = ceildiv(u.batch, rows)
-    inside = rows * row_bytes(u) <= SHARED
+    held: Dim = rows
+    if u.anchor.quantized:  # one block has all sequences
+        grid, held = 1, mul(grid, rows)
+    inside = isinstance(held, int) and held * row_bytes(u) <= SHARED
     u.define()
     u.unit.define(THREADS=threads, ROWS=rows)
     u.unit.macro(IN_SHARED=int(inside))
-    if not inside:
-        assert isinstance(grid, int)
-        u.unit.workspace(u.acc, grid * rows * row_bytes(u) // u.acc.bytes)
+    if inside:
+        assert isinstance(held, int)
+        u.unit.define(HELD_ROWS=held)
+    else:
+        assert isinstance(grid, int) and isinstance(held, int)
+        u.unit.workspace(u.acc, max(grid * held, 1) * row_bytes(u) // u.acc.bytes)
     launch = u.unit.launch((grid, 1, 1), threads, writes_work=not inside)
     return u.unit.emitted(
-        u.unit.source("recurrence.cuh"), [launch], instruction="FMA", grid=grid, block=threads,
+        u.unit.source(*u.templates, "recurrence.cuh"), [launch], instruction="FMA", grid=grid, block=threads,
         placement={"states": "shared" if inside else "global", "weights": "global"},
     )  # fmt: skip
 
@@ -93,7 +99,8 @@ class RecurrenceBlock(Template):
         u, c = RecurrenceUnit(typical(problem), target), configs
         assert isinstance(u.batch, int) and isinstance(u.steps, int)
         outputs = max(u.gates * u.hidden, 1)
-        waves = np.ceil(ceil_div(u.batch, c["rows"]) / target.cores)
+        # One block has all sequences that are quantized together.
+        waves = np.ceil(ceil_div(u.batch, c["rows"]) / (1 if u.anchor.quantized else target.cores))
         turns = np.ceil(outputs / c["threads"])
         each = turns * c["threads"] * u.hidden * (0.03 + c["rows"] / 128.0) + turns * u.hidden * 4.0
         region = np.ceil(u.hidden * c["rows"] / c["threads"]) * 200.0

@@ -72,6 +72,8 @@ class RecurrenceGrid(Template):
                    "a block has fewer than twice the units"),
         Constraint("groups", lambda c, p, t: c["groups"] <= np.maximum(p.anchor.domain.int_extent("b"), 1),
                    "there are not so many sequences"),
+        Constraint("scale", lambda c, p, t: (c["groups"] == 1) | (not p.anchor.attrs["quantized"]),
+                   "sequences that are quantized together are one group"),
         Constraint("rows", lambda c, p, t: c["rows"] * c["groups"] < 2 * np.maximum(p.anchor.domain.int_extent("b"), 1),
                    "fewer than twice the sequences of a group are done at a time"),
         Constraint("together", lambda c, p, t: _blocks(c, p) * c["groups"] <= t.cores,
@@ -143,6 +145,6 @@ class RecurrenceGrid(Template):
         launch = unit.launch((blocks, c["groups"], 1), c["warps"] * 32, shared=shared, writes_work=True)
         launch = replace(launch, cooperative=blocks > 1)
         return unit.emitted(
-            unit.source("recurrence_grid.cuh"), [launch], instruction="FMA", grid=[blocks, c["groups"]],
+            unit.source(*u.templates, "recurrence_grid.cuh"), [launch], instruction="FMA", grid=[blocks, c["groups"]],
             block=c["warps"] * 32, placement={"weights": "shared" if c["resident"] else "global", "states": "global"},
         )  # fmt: skip

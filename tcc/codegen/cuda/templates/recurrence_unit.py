@@ -18,7 +18,7 @@ from tcc.ir.core import BlockArgument, Region
 from tcc.ir.expr import Sym
 from tcc.ir.kernel import Func, Recurrence
 from tcc.ir.targets import Target
-from tcc.ir.types import TensorType
+from tcc.ir.types import I32, TensorType
 
 
 class RecurrenceUnit:
@@ -46,12 +46,13 @@ class RecurrenceUnit:
         unit.define(
             UNITS=self.hidden, GATES=self.gates, STATES=self.states, CARRIED=self.carried, STAGES=len(anchor.stages),
             MOST_GATES=max(anchor.gates), AccCodec=codec(self.acc), Acc="AccCodec::reg",
+            SumCodec=codec(I32 if anchor.quantized else self.acc), Sum="SumCodec::reg",
         )  # fmt: skip
-        unit.macro(STEPS=unit.size("t"), BATCH=unit.size("b"))
+        unit.macro(STEPS=unit.size("t"), BATCH=unit.size("b"), QUANTIZED=int(anchor.quantized))
         weights = unit.operand(len(anchor.operands) - 1)
         read = weights.read({d: f"x_{d}" for d in "ghk"})
-        cast = f"tcc::cast<AccCodec, {codec(weights.dtype)}>({read})"
-        unit.add(f"TCC_FN Acc tcc_weight(const Args& args, {unit.parameters('ghk')}) {{\n  return {cast};\n}}\n")
+        cast = f"tcc::cast<SumCodec, {codec(weights.dtype)}>({read})"
+        unit.add(f"TCC_FN Sum tcc_weight(const Args& args, {unit.parameters('ghk')}) {{\n  return {cast};\n}}\n")
         lines, values = self._region(anchor.start, [], range(len(anchor.init)), "bh")
         lines += [f"states[{i}] = {v};" for i, v in enumerate(values)]
         unit.add(self._function("tcc_begin", "bh", f"Acc (&states)[{self.states}]", lines))
@@ -61,12 +62,13 @@ class RecurrenceUnit:
         unit.add("template <int I>\nstruct Stage;\n")
         for i, stage in enumerate(anchor.stages):
             last = i == len(anchor.stages) - 1
-            given = [*(f"sums[{n}]" for n in range(anchor.gates[i])), *(f"held[{n}]" for n in range(held))]
+            sums = anchor.gates[i] + anchor.quantized
+            given = [*(f"sums[{n}]" for n in range(sums)), *(f"held[{n}]" for n in range(held))]
             lines, values = self._region(stage, given, ins, "tbh")
             made = self.states if last else len(values)
             lines += [f"made[{n}] = {v};" for n, v in enumerate(values[:made])]
             lines += self._stores(values[made:], 0, "tbh")
-            params = f"const Acc (&sums)[{anchor.gates[i]}], const Acc (&held)[{held}], Acc (&made)[{made}]"
+            params = f"const Acc (&sums)[{sums}], const Acc (&held)[{held}], Acc (&made)[{made}]"
             run = self._function("run", "tbh", params, lines)
             unit.add(
                 f"template <>\nstruct Stage<{i}> {{\n  static constexpr int GATES = {anchor.gates[i]}, "
@@ -78,6 +80,11 @@ class RecurrenceUnit:
         lines, values = self._region(anchor.finish, given, (), "bh")
         lines += self._stores(values, anchor.each_step, "bh")
         unit.add(self._function("tcc_finish", "bh", f"const Acc (&states)[{self.states}]", lines))
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """What stands before the template's own text."""
+        return ("recurrence_quanta.cuh",) if self.anchor.quantized else ()
 
     def _region(
         self, region: Region, given: Sequence[str], operands: Sequence[int], dims: str

@@ -32,6 +32,8 @@ from tcc.codegen.llvm.emit.elementary import exp_nonpositive
 from tcc.codegen.llvm.emit.trigonometry import by_lane
 from tcc.codegen.llvm.templates.naive_irregular import scan_row, scatter, topk_row
 from tcc.codegen.llvm.templates.ragged import ragged
+from tcc.codegen.llvm.templates.recurrence import quantized
+from tcc.codegen.llvm.templates.recurrence_quantized import QuantizedSteps
 from tcc.codegen.llvm.templates.recurrence_write import Steps
 from tcc.codegen.template import Columns, Config, Emitted, Space, Template, template
 from tcc.ir.expr import ceildiv, product
@@ -255,7 +257,10 @@ def _attention(e: KernelEmitter, body: Body, point: Point, size: dict[str, Int])
 
 
 def _recurrence(e: KernelEmitter) -> Emitted:
-    """A task a sequence, a unit at a time."""
+    """A task a sequence, a unit at a time; all sequences one task where they are quantized together."""
+    if e.anchor.attrs["quantized"]:
+        quantized(QuantizedSteps(e, lanes=1, vectors=1, rows=1, pairs=False), parts=1)
+        return e.emitted(instruction="scalar")
     steps = Steps(e, lanes=1, vectors=1, rows=1)
 
     def weight(body: Body, block: Int, gate: int, k: Int, vector: int) -> Any:

@@ -13,14 +13,16 @@ import numpy as np
 
 from tcc.codegen.llvm.emit import Body, Int, KernelEmitter, Point, address, cast
 from tcc.codegen.llvm.emit.values import compute_type, vector
-from tcc.codegen.llvm.templates.recurrence_write import Steps
+from tcc.codegen.llvm.templates.recurrence_quantized import QuantizedSteps
+from tcc.codegen.llvm.templates.recurrence_write import Steps, Weight
 from tcc.codegen.template import Columns, Config, Constraint, Emitted, Packing, Space, Template, template
 from tcc.ir.attributes import Domain, IndexMap
 from tcc.ir.core import BlockArgument
-from tcc.ir.expr import Dim, Sym, add, mul, substitute
+from tcc.ir.expr import Dim, Sym, add, ceildiv, mul, substitute
 from tcc.ir.kernel import Func, Recurrence
 from tcc.ir.kernel.symbols import typical
 from tcc.ir.targets import Target
+from tcc.ir.types import TensorType
 
 VECTORS = [1, 2, 4]
 ROWS = [1, 2, 3, 4, 6, 8]
@@ -60,6 +62,8 @@ def _stack(columns: Columns, problem: Func, target: Target) -> Any:
     assert isinstance(anchor, Recurrence)
     width = _blocks(columns, problem, target) * columns["vectors"] * lanes_of(problem, target)
     places = anchor.states + 1 + sum(anchor.carried)
+    if anchor.quantized:
+        return columns["rows"] * width * 2 <= STACK
     return (columns["parts"] > 1) | (columns["rows"] * places * width * anchor.acc.bytes <= STACK)
 
 
@@ -108,19 +112,35 @@ class RecurrenceBlocks(Template):
         tasks = groups * parts
         rounds = np.ceil(tasks / target.cores)
         share = np.ceil(blocks / parts)
-        held = size["g"] * size["k"] * share * vectors * lanes * anchor.acc.bytes * np.ceil(parts / target.cores)
+        weights = anchor.weights.type
+        assert isinstance(weights, TensorType)
+        bytes_each = weights.dtype.bytes if anchor.quantized else anchor.acc.bytes
+        held = size["g"] * size["k"] * share * vectors * lanes * bytes_each * np.ceil(parts / target.cores)
         load = np.where(held < target.l1_bytes, 0.6, np.where(held < 0.8 * target.l2_bytes, 1.6, 3.5))
         sums = size["g"] * vectors
         product = np.maximum(rows * sums / 2.0, np.maximum(load * sums, 4.0)) + 0.5 * rows
-        cycles = share * (size["k"] * product + len(anchor.stages) * rows * vectors * REGION_CYCLES)
+        # Integers go in pairs, with an instruction more for each.
+        depth = size["k"] * 0.75 if anchor.quantized else size["k"]
+        cycles = share * (depth * product + len(anchor.stages) * rows * vectors * REGION_CYCLES)
+        if anchor.quantized:
+            rounds = np.where(parts > 1, rounds, groups)
+            cycles = cycles + len(anchor.stages) * (size["b"] + 3 * rows) * 3.0 * blocks * vectors
         waves = np.where(parts > 1, size["t"] * len(anchor.stages) * BARRIER_SECONDS, 0.0)
         return target.launch_seconds + rounds * size["t"] * cycles / 3.0e9 + waves
 
     def pack(self, problem: Func, config: Config, target: Target) -> list[Packing]:
-        return [_packing(problem, lanes_of(problem, target) * config["vectors"])] if _packs(problem) else []
+        if not _packs(problem):
+            return []
+        width = lanes_of(problem, target) * config["vectors"]
+        return [_paired(problem, width) if problem.anchor.attrs["quantized"] else _packing(problem, width)]
 
     def emit(self, problem: Func, config: Config, target: Target) -> Emitted:
         e = KernelEmitter(problem, self.name, config, target)
+        if problem.anchor.attrs["quantized"]:
+            q = QuantizedSteps(e, lanes_of(problem, target), config["vectors"], config["rows"], _packs(problem))
+            quantized(q, config["parts"])
+            how = "16-bit pairs" if q.pairs else "32-bit integers"
+            return e.emitted(instruction=how, block=f"{q.rows} sequences, {q.block} units, {config['parts']} parts")
         s = Steps(e, lanes_of(problem, target), config["vectors"], config["rows"])
         packed = -1 if _packs(problem) else e.workspace(max(1, s.gates * s.units * s.width) * s.acc.bytes)
 
@@ -139,44 +159,74 @@ class RecurrenceBlocks(Template):
                 with e.tasks(body.first, body.last) as task:
                     s.whole(body, weight, task)
         else:
-            self._waves(e, s, config["parts"], weight, read)
+            states = begin(s)
+            waves(s, config["parts"], weight, states, read)
         return e.emitted(
             instruction="FMA" if "fma" in target.features else "multiply and add",
             block=f"{s.rows} sequences, {s.block} units, {config['parts']} parts",
         )
 
-    def _waves(self, e: KernelEmitter, s: Steps, parts: int, weight: Any, read: tuple[int, ...]) -> None:
-        """The states before the first step, then a wave a stage."""
-        size = {n: s.anchor.domain.int_extent(n) for n in "tb"}
-        states = e.workspace(size["b"] * s.row_bytes)
-        with e.launch(size["b"], writes=(), scratch_written=(states,)) as body:
-            s.enter(body, states)
-            with e.tasks(body.first, body.last) as b:
-                s.begin(body, b)
-        stages = len(s.anchor.stages)
-        waves = size["t"] * stages
-        tasks = mul(s.groups, waves * parts)
-        with e.launch(tasks, scratch_written=(states,), scratch_read=(states, *read), waves=waves) as body:
-            s.enter(body, states)
-            with e.tasks(body.first, body.last) as task:
-                self._wave(s, body, task, parts, weight)
 
-    def _wave(self, s: Steps, body: Body, task: Int, parts: int, weight: Any) -> None:
-        """One part of one group's stage."""
-        e, stages = s.e, len(s.anchor.stages)
-        assert isinstance(s.groups, int) and isinstance(s.steps, int)
-        t, stage, group, part = e.unflatten(task, [s.steps, stages, s.groups, parts])
-        first = e.mul(group, s.rows)
-        low = e.floordiv(e.mul(part, s.blocks), parts, nonnegative=True)
-        high = e.floordiv(e.mul(e.add(part, 1), s.blocks), parts, nonnegative=True)
-        for i in range(stages):
-            with e.when(e.equal(stage, i)):
+def begin(s: Steps) -> int:
+    """A launch for the states before the first step; the workspace that they lie in."""
+    e = s.e
+    batch = s.anchor.domain.int_extent("b")
+    states = e.workspace(max(1, batch) * s.row_bytes)
+    with e.launch(batch, writes=(), scratch_written=(states,)) as body:
+        s.enter(body, states)
+        with e.tasks(body.first, body.last) as b:
+            s.begin(body, b)
+    return states
 
-                def rows(count: int, i: int = i) -> None:
-                    with s.every(low, high) as block:
-                        s.stage(body, weight, i, t, first, count, block)
 
-                s.groups_of(group, rows)
+def waves(s: Steps, parts: int, weight: Weight, states: int, read: tuple[int, ...]) -> None:
+    """A wave a stage."""
+    e, stages = s.e, len(s.anchor.stages)
+    count = s.anchor.domain.int_extent("t") * stages
+    tasks = mul(s.groups, count * parts)
+    with e.launch(tasks, scratch_written=(states,), scratch_read=(states, *read), waves=count) as body:
+        s.enter(body, states)
+        with e.tasks(body.first, body.last) as task:
+            _wave(s, body, task, parts, weight)
+
+
+def _wave(s: Steps, body: Body, task: Int, parts: int, weight: Weight) -> None:
+    """One part of one group's stage."""
+    e, stages = s.e, len(s.anchor.stages)
+    assert isinstance(s.groups, int) and isinstance(s.steps, int)
+    t, stage, group, part = e.unflatten(task, [s.steps, stages, s.groups, parts])
+    first = e.mul(group, s.rows)
+    low = e.floordiv(e.mul(part, s.blocks), parts, nonnegative=True)
+    high = e.floordiv(e.mul(e.add(part, 1), s.blocks), parts, nonnegative=True)
+    for i in range(stages):
+        with e.when(e.equal(stage, i)):
+
+            def rows(count: int, i: int = i) -> None:
+                s.prepare(i, t, first, count)
+                with s.every(low, high) as block:
+                    s.stage(body, weight, i, t, first, count, block)
+
+            s.groups_of(group, rows)
+
+
+def quantized(s: QuantizedSteps, parts: int) -> None:
+    """A layer whose state is quantized."""
+    e = s.e
+    weights = s.anchor.weights.type
+    assert isinstance(weights, TensorType)
+    dtype = weights.dtype
+
+    def weight(body: Body, block: Int, gate: int, k: Int, v: int) -> Any:
+        return s.weight(body, block, gate, k, v, dtype)
+
+    states = begin(s)
+    if parts > 1:
+        waves(s, parts, weight, states, ())
+        return
+    with e.launch(1, scratch_written=(states,), scratch_read=(states,), heavy=True) as body:
+        s.enter(body, states)
+        with e.tasks(body.first, body.last):
+            s.layer(body, weight)
 
 
 def _packs(problem: Func) -> bool:
@@ -199,6 +249,19 @@ def _packing(problem: Func, width: int) -> Packing:
     old = anchor.maps[-1]
     results = tuple(substitute(r, env, ranges) for r in old.results)
     return Packing(value.index, Domain(tuple(dims.items())), IndexMap(results, 0.0), anchor.acc)
+
+
+def _paired(problem: Func, width: int) -> Packing:
+    """The weights as [block, gate, k / 2, unit of the block, k mod 2], as they are."""
+    plain = _packing(problem, width)
+    anchor = problem.anchor
+    value = anchor.operands[-1]
+    assert isinstance(value.type, TensorType)
+    (block, gates, (_, depth), inside) = plain.domain.parallel
+    dims = (block, gates, ("k2", ceildiv(depth, 2)), inside, ("odd", 2))
+    k = add(mul(Sym("k2"), 2), Sym("odd"))
+    results = tuple(substitute(r, {"k": k}) for r in plain.map.results)
+    return Packing(plain.operand, Domain(dims), IndexMap(results, 0), value.type.dtype)
 
 
 def _pack_launch(e: KernelEmitter, s: Steps, packed: int) -> None:

@@ -110,6 +110,9 @@ class Steps:
 
     # Parts of a layer.
 
+    def prepare(self, i: int, t: Int, first: Int, rows: int) -> None:
+        """What stage i needs before its blocks of units, of `rows` sequences from `first` on: here nothing."""
+
     def begin(self, body: Body, b: Int) -> None:
         """The states of one sequence before the first step."""
         e = self.e
