@@ -14,6 +14,8 @@ from onnx.reference import ReferenceEvaluator
 
 import tcc
 from tcc import reference
+from tcc.compiler.driver import compile_model
+from tcc.compiler.options import Options
 from tests.target import TARGET
 
 RNG = np.random.default_rng(5)
@@ -197,3 +199,24 @@ def test_training_dropout_keeps_the_mean() -> None:
     got, mask = run(model, {"x": x})
     np.testing.assert_array_equal(got != 0, mask)
     assert abs(got.mean() - 1) < 0.03 and abs(mask.mean() - 0.75) < 0.02
+
+
+@pytest.mark.parametrize(("start", "whole"), [(0, 1), (1, 0)])
+def test_what_begins_within_a_vector_is_not_copied_by_vectors(start: int, whole: int) -> None:
+    """A scatter copies its operand first, in steps of 16 bytes where it can; rows of 9 floats begin anywhere."""
+    nodes = [
+        helper.make_node("Slice", ["x", "start", "end"], ["part"]),
+        helper.make_node("ScatterND", ["part", "places", "rows"], ["y"]),
+    ]
+    held = {"start": np.array([start]), "end": np.array([start + 8]), "places": np.array([[1]])}
+    given = {"x": normal(10, 9), "rows": normal(1, 9)}
+    infos = [helper.make_tensor_value_info(k, 1, v.shape) for k, v in given.items()]
+    weights = [onnx.numpy_helper.from_array(v, k) for k, v in held.items()]
+    graph = helper.make_graph(nodes, "g", infos, [helper.make_tensor_value_info("y", 1, [8, 9])], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    want = given["x"][start : start + 8].copy()
+    want[1] = given["rows"][0]
+    np.testing.assert_array_equal(tcc.compile(model, target=TARGET)(given)["y"], want)
+    files = compile_model(model, Options(target="sm_86")).files
+    (source,) = [text.decode() for name, text in files.items() if name.endswith(".cu")]
+    assert f"#define TCC_VECTOR_COPY {whole}\n" in source

@@ -161,6 +161,9 @@ class _Lowering:
         operands = [
             self.shaped(self.values[v], t, block) for v, t in zip(made.operands, made.func.arg_types, strict=True)
         ]
+        for arg, operand in zip(made.func.body.block.args, operands, strict=True):
+            # A part of a tensor may begin anywhere.
+            arg.type = tensor_type(arg).with_(align=tensor_type(operand).align)
         launch = self.launch(made.func, operands, fused.loc, block)
         return [self.shaped(r, tensor_type(v), block) for r, v in zip(launch.results, fused.results, strict=True)]
 
@@ -181,7 +184,8 @@ class _Lowering:
         )
 
     def shaped(self, value: Value, t: TensorType, block: Block) -> Value:
-        """value as a tensor of type t with the same bytes."""
+        """value as a tensor of type t with the same bytes, which lie where they lie."""
+        t = t.with_(align=math.gcd(t.align, tensor_type(value).align))
         if value.type == t:
             return value
         source = value.defining_op
@@ -205,7 +209,7 @@ class _Lowering:
             offset = offset + mul(start, stride)
         if not isinstance(offset, int):
             return None
-        align = math.gcd(64, offset * x.dtype.bytes)
+        align = math.gcd(tensor_type(self.values[outer[op.x]]).align, offset * x.dtype.bytes)
         made = block.append(
             ViewOp(self.values[outer[op.x]], offset=offset, result_types=[y.with_(align=align)], loc=op.loc)
         )
