@@ -44,6 +44,8 @@ def problems() -> dict[str, Func]:
         "matmul of two symbols": b.matmul((Q,), P, 24, 7, F32, bias=True),
         "conv": b.conv(P, 7, 6, 1, 5, 18, 3, F32, pad=1, residual=True),
         "conv of groups": b.conv(P, 7, 6, 2, 4, 9, 3, F32, stride=2, layout="nchw"),
+        "conv along symbols": b.conv(2, P, Q, 1, 5, 18, 3, F32, pad=1),
+        "conv along symbols, channels first": b.conv(1, P, 9, 1, 5, 18, 3, F32, pad=1, layout="nchw"),
         "matmul along symbols": b.matmul((), 5, 6, Q, F32, weights=False),
         "attention": b.attention(1, 2, P, Q, 16, F32),
     }

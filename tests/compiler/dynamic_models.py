@@ -45,6 +45,28 @@ def _mask(seed: int, size: int, count: int) -> np.ndarray:
     return out
 
 
+def float_ranges() -> Dynamic:
+    """Ranges of floats, and of integers downwards, whose lengths data decide."""
+    nodes = [
+        n("NonZero", ["mask"], ["places"], "find"),
+        n("Shape", ["places"], ["shape"], "shape"),
+        n("Gather", ["shape", "one"], ["count"], "count"),
+        n("Cast", ["count"], ["extent"], "to_float", to=T.FLOAT),
+        n("Range", ["f0", "extent", "f1"], ["whole"], "whole"),
+        n("Range", ["f0", "extent", "half"], ["halves"], "halves"),
+        n("Range", ["extent", "f0", "down"], ["falling"], "falling"),
+        n("Range", ["count", "zero", "minus"], ["back"], "back"),
+        n("Tanh", ["halves"], ["y"], "tanh"),
+    ]
+    runs = [{"mask": _mask(i, 20, k)} for i, k in enumerate((20, 7, 1, 0))]
+    weights = {
+        "one": np.int64(1), "zero": np.int64(0), "minus": np.int64(-2), "f0": np.float32(0), "f1": np.float32(1),
+        "half": np.float32(0.5), "down": np.float32(-1.5),
+    }  # fmt: skip
+    types = {"y": T.FLOAT, "whole": T.FLOAT, "falling": T.FLOAT, "back": T.INT64}
+    return Dynamic(_model(nodes, runs[0], types, weights), runs)
+
+
 def _ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
@@ -260,4 +282,5 @@ MODELS: dict[str, Callable[[], Dynamic]] = {
     "computed_operands": computed_operands,
     "heads": heads,
     "slices": slices,
+    "float_ranges": float_ranges,
 }

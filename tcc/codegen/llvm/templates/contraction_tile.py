@@ -249,7 +249,7 @@ class Tile:
             there = address(e, pointer, moved, acc)
             inside: Any = True
             for value, shift, (_, extent) in zip(guards, shifts, a.guards, strict=True):
-                inside = e.both(inside, e.within(e.add(value, shift), extent))
+                inside = e.both(inside, e.within(e.add(value, shift), e.of(extent)))
             out.append(e.select(inside, there, self.fill))
         return out
 

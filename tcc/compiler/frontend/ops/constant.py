@@ -94,18 +94,24 @@ def value_range(n: Node) -> Value:
         first, step = (n.reshape(n.input(i), ()) for i in (0, 2))
         places = n.constant(np.arange(counted).astype(dtype.numpy))
         return n.op(graph.Add, n.op(graph.Mul, places, step), first)
-    if n.is_computed(0, 1, 2):
+    if n.is_computed(0, 1, 2) or not _counts_up(known[0], known[2], dtype.is_int):
         start, limit, delta = (n.reshape(n.input(i), ()) for i in range(3))
         places = n.cast(n.op(graph.Iota, size=(range_length(n, start, limit, delta),)), dtype)
         return n.op(graph.Add, n.op(graph.Mul, places, delta), start)
     start, limit, delta = (n.dims(i, what)[0] for i, what in enumerate(("start", "limit", "delta")))
-    if not isinstance(delta, int) or delta <= 0 or not dtype.is_int:
-        raise InputError("its bounds are free dims, and only integers with a positive step are supported then")
+    assert isinstance(delta, int)
     length = maximum(ceildiv(limit - start, delta), 0, EXTENTS)
     offsets = n.cast(n.op(graph.Iota, size=(length,)), dtype)
     offsets = offsets if delta == 1 else n.op(graph.Mul, offsets, n.constant(delta, dtype))
     first = n.cast(n.reshape(n.input(0), ()), dtype)
     return offsets if start == 0 else n.op(graph.Add, offsets, first)
+
+
+def _counts_up(start: Array | None, delta: Array | None, whole: bool) -> bool:
+    """Whether a range goes from whole number to whole number, or (`whole`) has no others, by a known positive step."""
+    if delta is None or not delta.item() > 0:
+        return False
+    return whole or (start is not None and float(start.item()).is_integer() and float(delta.item()).is_integer())
 
 
 def _count(n: Node, bounds: Sequence[Array | None]) -> int | None:
