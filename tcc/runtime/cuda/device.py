@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcc.errors import FailureError
-from tcc.runtime.cuda.driver import GpuError, api, check, failure
+from tcc.runtime.cuda.driver import GpuError, api, check, failure, let_go
 
 LEGACY_STREAM = 0
 """The handle of the legacy default stream."""
@@ -150,7 +150,7 @@ class Gpu:
         event = self.event()
         check(cu.cuEventRecord(event, producer), "record an event")
         check(cu.cuStreamWaitEvent(waiter, event, 0), "wait for an event")
-        check(cu.cuEventDestroy(event), "destroy an event")
+        let_go(cu.cuEventDestroy(event), "destroy an event")
 
     def event(self, timing: bool = False) -> Any:
         """A new event, destroyed by the caller."""
@@ -169,7 +169,7 @@ class Gpu:
 
     def release(self, pointer: int) -> None:
         """Gives back what `allocate` returned, after the work that uses it."""
-        check(api().cuMemFree(pointer), "free memory")
+        let_go(api().cuMemFree(pointer), "free memory")
 
     def allocate_ordered(self, nbytes: int, stream: int, what: str) -> int:
         """Memory from the pool, usable by work on `stream` from now on."""
@@ -185,7 +185,7 @@ class Gpu:
         if self._pool is None:
             self.release(pointer)
         else:
-            check(api().cuMemFreeAsync(pointer, stream), "free memory")
+            let_go(api().cuMemFreeAsync(pointer, stream), "free memory")
 
     def free_memory(self) -> int:
         """Bytes of device memory that nobody holds."""

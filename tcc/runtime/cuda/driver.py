@@ -76,6 +76,12 @@ def check(result: tuple[Any, ...], doing: str) -> Any:
     return result[1] if len(result) == 2 else result[1:]
 
 
+def let_go(result: tuple[Any, ...], doing: str) -> None:
+    """GpuError as of `check`, but not where the context is lost: what was in it is gone, and the failure was told."""
+    if result[0] and result[0].name not in _STICKY:
+        raise failure(result[0], doing)
+
+
 def failure(status: Any, doing: str) -> GpuError:
     """The error for a status code other than success."""
     code = status.name

@@ -16,7 +16,7 @@ from tcc.runtime.container import EngineData
 from tcc.runtime.cuda import array
 from tcc.runtime.cuda.array import DeviceArray
 from tcc.runtime.cuda.device import Gpu, current_gpu
-from tcc.runtime.cuda.driver import api, check
+from tcc.runtime.cuda.driver import api, check, let_go
 from tcc.runtime.cuda.launch import Kernel
 from tcc.runtime.cuda.modules import Modules
 from tcc.runtime.cuda.order import Slot
@@ -413,6 +413,6 @@ def _free(gpu: Gpu, pointer: int) -> None:
 
 def _release(gpu: Gpu, held: dict[str, Any]) -> None:
     with gpu.active():
-        check(api().cuEventDestroy(held["event"]), "destroy an event")
+        let_go(api().cuEventDestroy(held["event"]), "destroy an event")
         if "arena" in held:
             gpu.release(held["arena"])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tcc.runtime.cuda.device import Gpu
-from tcc.runtime.cuda.driver import api, check
+from tcc.runtime.cuda.driver import api, check, let_go
 from tcc.runtime.cuda.launch import Copy, Fill, Launch, Node
 
 _PROGRAMMATIC_CAPABILITY = (9, 0)
@@ -175,5 +175,5 @@ def _destroy(gpu: Gpu, parts: list[Any]) -> None:
     cu = api()
     with gpu.active():
         if len(parts) == 2:
-            check(cu.cuGraphExecDestroy(parts[1]), "destroy a graph")
-        check(cu.cuGraphDestroy(parts[0]), "destroy a graph")
+            let_go(cu.cuGraphExecDestroy(parts[1]), "destroy a graph")
+        let_go(cu.cuGraphDestroy(parts[0]), "destroy a graph")

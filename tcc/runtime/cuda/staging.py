@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tcc.runtime.cuda.device import Gpu
-from tcc.runtime.cuda.driver import api, check
+from tcc.runtime.cuda.driver import api, check, let_go
 
 ALIGN = 256
 PINNED_LIMIT = 32 << 20
@@ -80,7 +80,7 @@ class Staging:
 
     def _free_pinned(self) -> None:
         if self.pinned:
-            check(api().cuMemFreeHost(self._held.pop("pinned")), "free pinned memory")
+            let_go(api().cuMemFreeHost(self._held.pop("pinned")), "free pinned memory")
             self.pinned = self._pinned_bytes = 0
 
 
@@ -89,4 +89,4 @@ def _release(gpu: Gpu, held: dict[str, Any]) -> None:
         if "device" in held:
             gpu.release(held.pop("device"))
         if "pinned" in held:
-            check(api().cuMemFreeHost(held.pop("pinned")), "free pinned memory")
+            let_go(api().cuMemFreeHost(held.pop("pinned")), "free pinned memory")

@@ -15,7 +15,7 @@ import numpy as np
 
 from tcc.errors import FailureError
 from tcc.runtime.cuda.array import DeviceArray
-from tcc.runtime.cuda.driver import api, check
+from tcc.runtime.cuda.driver import api, check, let_go
 from tcc.runtime.cuda.executor import CudaContext, CudaExecutor
 from tcc.runtime.cuda.graph import Graph
 from tcc.runtime.cuda.launch import resolve
@@ -91,7 +91,7 @@ class Timer:
                 made.close()
             self._sets = []
             for event in self._events:
-                check(api().cuEventDestroy(event), "destroy an event")
+                let_go(api().cuEventDestroy(event), "destroy an event")
             self._events = []
 
     def _prepare(

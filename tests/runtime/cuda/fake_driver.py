@@ -139,6 +139,8 @@ class FakeDriver:
         return OK, self._new(Event(), real.CUevent)
 
     def cuEventDestroy(self, event):
+        if "release" in self.fail:
+            return (self.fail["release"],)
         self._get(event)  # the work that waits for it keeps it
         del self._objects[int(event)]
         return (OK,)
@@ -179,6 +181,8 @@ class FakeDriver:
             return self._allocate(nbytes, self.live)
 
     def cuMemFree(self, pointer):
+        if "release" in self.fail:
+            return (self.fail["release"],)
         self._in_context()
         with self._lock:
             for stream in self._streams.values():
@@ -215,6 +219,8 @@ class FakeDriver:
             return self._allocate(nbytes, self.pinned)
 
     def cuMemFreeHost(self, pointer):
+        if "release" in self.fail:
+            return (self.fail["release"],)
         with self._lock:
             self.pinned.pop(int(pointer))[:] = 0xDD
         return (OK,)
@@ -281,6 +287,8 @@ class FakeDriver:
         return OK, self._new(json.loads(image), real.CUmodule)
 
     def cuModuleUnload(self, module):
+        if "release" in self.fail:
+            return (self.fail["release"],)
         self._objects.pop(int(module), None)  # one of an earlier test's driver may be collected late
         return (OK,)
 
@@ -433,10 +441,14 @@ class FakeDriver:
         return (OK,)
 
     def cuGraphExecDestroy(self, graph):
+        if "release" in self.fail:
+            return (self.fail["release"],)
         del self._objects[int(graph)]
         return (OK,)
 
     def cuGraphDestroy(self, graph):
+        if "release" in self.fail:
+            return (self.fail["release"],)
         for handle in [h for h, o in self._objects.items() if any(o is node for node in self._get(graph))]:
             del self._objects[handle]
         del self._objects[int(graph)]

@@ -358,6 +358,10 @@ def test_a_fault_is_one_sentence_and_the_context_is_lost(fake, program):
         engine(ramp())
     assert caught.value.sticky
     assert caught.value.code == "CUDA_ERROR_ILLEGAL_ADDRESS"
+    # Nothing more is said when the rest is let go of.
+    fake.fail = {"release": real.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS}
+    engine.close()
+    fake.fail = {}
 
 
 @pytest.mark.parametrize("fake", [{"memory": 1 << 20}], indirect=True)
