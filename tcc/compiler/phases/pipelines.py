@@ -21,7 +21,7 @@ def pipeline(phase: str, opt_level: int, precision: str) -> str:
         rounding = "" if precision == "f32" else f",precision{{to={precision}}},canonicalize,cse,dce"
         return (_REQUIRED if opt_level == 0 else _GRAPH) + rounding
     if phase == "fuse":
-        return "" if opt_level == 0 else "fuse,dce"
+        return "" if opt_level == 0 else "narrow-weights,fuse,dce"
     if phase == "kernel":
         return "lower-to-kernel,alias,share-kernels"
     if phase == "schedule":

@@ -188,7 +188,7 @@ class _Tasks:
         lanes = plan.lanes
 
         def panel_at(panel: Int) -> Any:
-            return address(e, right, panel_offset(e, plan, batch, panel, self.n), plan.acc)
+            return address(e, right, panel_offset(e, plan, batch, panel, self.n), plan.packed)
 
         def rows(panel: Int, vectors: int, mask: Any) -> None:
             self._rows(tile, batch, m_part, e.mul(panel, self.n), panel_at(panel), vectors, mask)
@@ -240,8 +240,8 @@ class _Tasks:
     def _ahead(self, panel: Any, tiles: int) -> Callable[[Int], Ahead]:
         """What each of the tiles of a panel prefetches: its share of the panel after this one."""
         e, plan = self.e, self.plan
-        size = plan.depth_count * self.n * plan.acc.bytes
-        step = -(-self.n * plan.acc.bytes // tiles)
+        size = plan.depth_count * self.n * plan.packed.bytes
+        step = -(-self.n * plan.packed.bytes // tiles)
         share = step * plan.depth_count
 
         if tiles == 1:

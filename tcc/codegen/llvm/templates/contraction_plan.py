@@ -135,6 +135,13 @@ class Plan:
         return self.problem.is_const(argument) and uses == 1 and not anchor.maps[i].zero
 
     @property
+    def packed(self) -> DType:
+        """The element type of the right factor in panels: integer constants stay as narrow as they are stored."""
+        stored = self.nest.operands[self.right.start].dtype
+        narrow = self.acc.is_int and stored.is_int and stored.bits in (8, 16) and stored.bits < self.acc.bits
+        return stored if narrow and self.packs_right else self.acc
+
+    @property
     def copy_left(self) -> Left | None:
         """How the copy of the left factor is read."""
         return None if self.copy is None else self.copy.left
@@ -385,7 +392,7 @@ def _in_window(address: Address, window: str, tap: str, stride: int) -> Address:
 
 
 def right_packing(plan: Plan, width: int) -> Packing:
-    """The constant right factor in panels: [batch…][panel][depth…][column in the panel], of the accumulator's type."""
+    """The constant right factor in panels: [batch…][panel][depth…][column in the panel]."""
     i = plan.right.start
     anchor = plan.anchor
     domain = anchor.domain
@@ -399,4 +406,4 @@ def right_packing(plan: Plan, width: int) -> Packing:
     results = tuple(substitute(r, env, ranges) for r in old.results)
     fill = old.fill if old.fill is not None else 0.0 if plan.acc.is_float else 0
     argument = list(plan.problem.body.block.args).index(anchor.operands[i])  # pyright: ignore[reportArgumentType]
-    return Packing(argument, Domain(tuple(dims.items())), IndexMap(results, fill), plan.acc)
+    return Packing(argument, Domain(tuple(dims.items())), IndexMap(results, fill), plan.packed)

@@ -23,6 +23,7 @@ from tcc.codegen.llvm.emit import (
     Point,
     Val,
     Var,
+    cast,
     constant,
     emit_region,
     indices,
@@ -132,7 +133,7 @@ class Tile:
             self._fetch_epilogue(where, batch, column, vectors)
         with self._taps(list(how.taps.items()), {}) as taps:
             number = self._flat(taps, how.taps)
-            base = address(e, panel, e.mul(number, how.run * self.pitch), plan.acc)
+            base = address(e, panel, e.mul(number, how.run * self.pitch), plan.packed)
             pointers = self._pointers(rows, taps, count)
             for start, stop, step in _steps(how.run, UNROLL):
                 with e.loop(start, stop, step, name="k", unroll=False) as k:
@@ -146,9 +147,11 @@ class Tile:
 
     def _step(self, sums: Sequence[Sequence[Var]], pointers: Sequence[Any], base: Any, k: Int) -> None:
         e, plan = self.e, self.plan
-        lanes = plan.lanes
+        lanes, stored = plan.lanes, plan.packed
         right = [
-            load_raw(e, address(e, base, e.add(e.mul(k, self.pitch), j * lanes), plan.acc), plan.acc, lanes)
+            cast(
+                e, load(e, address(e, base, e.add(e.mul(k, self.pitch), j * lanes), stored), stored, lanes), plan.acc
+            ).ir
             for j in range(len(sums[0]))
         ]
         for line, pointer in zip(sums, pointers, strict=True):

@@ -7,7 +7,7 @@ import heapq
 
 from tcc.ir.core import Op, Value
 from tcc.ir.expr import product
-from tcc.ir.graph import Concat, Constant, Reshape, Transpose
+from tcc.ir.graph import Cast, Concat, Constant, Reshape, Transpose
 from tcc.ir.graph.base import GraphOp, tensor_type
 from tcc.ir.rewriter import Rewriter
 from tcc.passes.graph.fuse.partition import Cluster, Partition
@@ -19,6 +19,7 @@ from tcc.passes.graph.fuse.rules import (
     is_index,
     is_pointwise,
     is_view,
+    is_widened_constant,
     leads_to_indices,
     overlaps,
     prologue_reason,
@@ -72,6 +73,11 @@ class Grower:
             for each in chain:
                 if each not in cluster:
                     self.p.clone(cluster, each)
+        if anchor.name in CONTRACTIONS:
+            widened = anchor.operands[1].defining_op
+            if isinstance(widened, Cast) and widened in self.p.position and is_widened_constant(widened):
+                cluster.through.add(widened)
+                self.p.clone(cluster, widened)
 
     # Epilogues.
 

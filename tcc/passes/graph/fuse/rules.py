@@ -7,6 +7,7 @@ from tcc.ir.attributes import IndexMap
 from tcc.ir.core import Block, BlockArgument, Op, Region, Value
 from tcc.ir.expr import Binary, Dim, Sum, coefficient
 from tcc.ir.graph import (
+    Cast,
     Concat,
     Constant,
     Fused,
@@ -62,6 +63,12 @@ def is_view(op: Op | None) -> bool:
 
 def _plain(v: Value) -> bool:
     return isinstance(v.type, TensorType) and v.type.dtype.kind != "string" and v.type.size != 0
+
+
+def is_widened_constant(op: Cast) -> bool:
+    """Whether an op makes the integers of a constant wide: a contraction reads such weights through it."""
+    to, of = tensor_type(op.y).dtype, tensor_type(op.x).dtype
+    return isinstance(op.x.defining_op, Constant) and to.is_int and of.is_int and of.bits < to.bits
 
 
 def short(op: Op) -> str:
