@@ -83,11 +83,11 @@ def _quantized(v: Approx) -> tuple[Approx, Approx]:
     """(v as integers by its range, their scale). Where a number may be on either side of the middle of two, its integer
     may be either."""
     error = np.zeros(v.exact.shape) if v.error is None else v.error
-    low, high = min(v.exact.min(initial=0.0), 0.0), max(v.exact.max(initial=0.0), 0.0)
+    low, high = float(v.exact.min(initial=0.0)), float(v.exact.max(initial=0.0))
     scale = (high - low) / 255.0
     by = scale or 1.0
     # How far off the scale may be: as far as the extremes, and a few roundings.
-    relative = 2.0 * error.max(initial=0.0) / 255.0 / by + 2.0**-22
+    relative = 2.0 * float(error.max(initial=0.0)) / 255.0 / by + 2.0**-22
     start = min(max(-low / by, 0.0), 255.0)
     zero = np.rint(start)
     y = v.exact / by
