@@ -268,6 +268,7 @@ from tcc.reference.text import (
     string_normalizer,
     string_split,
     tf_idf_vectorizer,
+    tokenizer,
 )
 
 __all__ = [
@@ -465,6 +466,7 @@ __all__ = [
     "tf_idf_vectorizer",
     "thresholded_relu",
     "tile",
+    "tokenizer",
     "top_k",
     "transpose",
     "trilu",

@@ -39,6 +39,52 @@ def string_split(x: Array, *, delimiter: str = "", maxsplit: int | None = None) 
     return flat, np.array([len(p) for p in parts], np.int64).reshape(x.shape)
 
 
+def tokenizer(
+    x: Array,
+    *,
+    separators: Sequence[str] = (),
+    tokenexp: str = "",
+    mark: int = 0,
+    mincharnum: int = 1,
+    pad_value: str = "",
+) -> Array:
+    """Each string's tokens of at least `mincharnum` characters along a new last dim, padded with `pad_value`.
+
+    Tokens are what the pattern `tokenexp` matches, or what lies between matches of the `separators`; one separator that
+    is empty makes every character a token. `mark`: between U+0002 and U+0003. com.microsoft Tokenizer.
+    """
+    x = np.asarray(x, object)
+
+    def cut(text: str) -> list[str]:
+        if tokenexp:
+            found = [m.group() for m in re.finditer(tokenexp, text)]
+        elif list(separators) == [""]:
+            found = list(text)
+        else:
+            found = [text]
+            for separator in separators:
+                found = [part for piece in found for part in _between(separator, piece)]
+        return [token for token in found if len(token) >= max(mincharnum, 1)]
+
+    parts = [cut(s) for s in x.reshape(-1)]
+    width = max(map(len, parts), default=0)
+    if width and mark:
+        parts = [["\x02", *p, "\x03"] for p in parts]
+        width += 2
+    flat = [s for p in parts for s in (p + [pad_value] * (width - len(p)))[:width]]
+    return _strings(flat, (*x.shape, width))
+
+
+def _between(separator: str, text: str) -> list[str]:
+    out: list[str] = []
+    start = 0
+    for m in re.finditer(separator, text):
+        if m.end() > m.start():
+            out.append(text[start : m.start()])
+            start = m.end()
+    return [*out, text[start:]]
+
+
 def string_normalizer(
     x: Array,
     *,

@@ -41,6 +41,7 @@ HOST_OPS: dict[str, tuple[tuple[str, ...], str]] = {
     "string_normalizer": (("StringNormalizer",), STRINGS),
     "string_split": (("StringSplit",), STRINGS),
     "tf_idf_vectorizer": (("TfIdfVectorizer",), "strings; and rows of tokens as long as data decide"),
+    "tokenizer": (("Tokenizer",), STRINGS),
     "unique": (("Unique",), EXTENT),
     "zip_map": (("ZipMap",), MAP),
 }
