@@ -27,8 +27,8 @@ class FoldConstants(Pass):
     before: `%1 = graph.transpose(%w) {perm = [1, 0]}` of a constant; after: `%1 = graph.constant(...)`. A result of
     more than `max-bytes` that is also larger than the operands is declined, unless it is pointwise work on a tensor of
     as many elements (integer weights made wide: else every call would do it); and so is a rearrangement of more than
-    `max-copy` bytes of a constant that is used as it is too; and an op with the attribute `tcc.keep`, which unpacks what
-    is to stay packed; each with a remark.
+    `max-copy` bytes of a constant that is used as it is too; and an op with the attribute `tcc.keep`, which unpacks
+    what is to stay packed; each with a remark.
     """
 
     name: ClassVar[str] = "fold-constants"
