@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from tcc.codegen.llvm.emit.builder import Emitter
 from tcc.codegen.llvm.emit.convert import cast
-from tcc.codegen.llvm.emit.values import I32, I64, Int, Val, constant
+from tcc.codegen.llvm.emit.values import I32, I64, Int, Val, constant, vector
 from tcc.ir.kernel import TopK
 from tcc.ir.scalar import element
 from tcc.ir.types import I32 as INT
@@ -50,9 +50,9 @@ class Packed:
         return self.e.b.sub(packed, constant(self.type, 1))
 
     def key(self, key: Val) -> Any:
-        """The key as an unsigned integer in the order wanted."""
+        """The key as an unsigned integer in the order wanted, in every lane that it has."""
         e, b = self.e, self.e.b
-        t = ir.IntType(self.key_bits)
+        t = vector(ir.IntType(self.key_bits), key.lanes)
         if self.dtype.is_float:
             x = key.ir
             zero = constant(x.type, 0.0)
@@ -69,6 +69,11 @@ class Packed:
             if signed:
                 out = b.xor(out, constant(t, 1 << (self.key_bits - 1)))
         return out if self.largest else b.not_(out)
+
+    def key_of(self, packed: Any) -> Any:
+        """The key in a packed one."""
+        b = self.e.b
+        return b.trunc(b.lshr(packed, constant(self.type, PLACE_BITS)), ir.IntType(self.key_bits))
 
     def pack(self, key: Val, place: Int) -> Any:
         """Key and place as one integer."""
