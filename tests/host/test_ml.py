@@ -192,3 +192,25 @@ def test_nan_is_a_label_since_opset_4():
                                                                      ("default", np.array([9], np.int16)))}  # fmt: skip
     model = make("LabelEncoder", {"x": x}, 1, 4, **tensors)
     assert tcc.compile(model, target=TARGET)({"x": x})["y0"].tolist() == [8, 7, 9]
+
+
+@pytest.mark.parametrize("count", [1025, 2048, 5001])
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_long_tables_are_searched(kind: Any, count: int, rng: np.random.Generator):
+    """By kernels: every key, numbers beside and between keys, the first of equal keys, NaN as a key or not."""
+    keys = np.concatenate([rng.permutation(3 * count)[: count - 3] - count, [5, -7, 5]]).astype(kind)
+    values = rng.integers(-(10**12), 10**12, count)
+    for with_nan in (False, True) if kind is np.float32 else (False,):
+        if with_nan:
+            keys[17] = np.nan
+        between = [-5 * count, 5 * count, 0.5, np.nan] if kind is np.float32 else [-5 * count, 5 * count]
+        x = np.concatenate([rng.permutation(keys), np.arange(-count, 2 * count), between]).astype(kind)
+        given = (("keys", keys), ("values", values), ("default", np.array([-1])))
+        tensors = {f"{k}_tensor": numpy_helper.from_array(v) for k, v in given}
+        engine = tcc.compile(make("LabelEncoder", {"x": x}, 1, 4, **tensors), target=TARGET)
+        assert not [op for op in engine.data.schedule if op["op"] == "host_call"]
+        table: dict[Any, int] = {}
+        for k, v in zip(keys.tolist(), values.tolist(), strict=True):
+            table.setdefault("nan" if k != k else k, v)
+        wanted = [table.get("nan" if k != k else k, -1) for k in x.tolist()]
+        assert engine({"x": x})["y0"].tolist() == wanted

@@ -17,7 +17,7 @@ HOST_OPS: dict[str, tuple[tuple[str, ...], str]] = {
     "compress": (("Compress",), EXTENT),
     "concat_from_sequence": (("ConcatFromSequence",), SEQUENCE),
     "image_decoder": (("ImageDecoder",), IMAGES),
-    "label_encoder": (("LabelEncoder", "CategoryMapper", "OneHotEncoder"), "strings; and tables of very many numbers"),
+    "label_encoder": (("LabelEncoder", "CategoryMapper", "OneHotEncoder"), STRINGS),
     "non_max_suppression": (("NonMaxSuppression",), EXTENT),
     "non_zero": (("NonZero",), EXTENT),
     "optional": (("Optional",), OPTIONAL),

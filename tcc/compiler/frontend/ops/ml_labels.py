@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tcc.compiler.frontend.formula import Formula
 from tcc.compiler.frontend.node import Array, Node
 from tcc.compiler.frontend.registry import onnx_op
 from tcc.compiler.frontend.sequence import host_value
@@ -18,7 +19,7 @@ from tcc.ir.types import F32, I64, STRING, MapType, ScalarType, SequenceType, dt
 
 ML = "ai.onnx.ml"
 _COMPARED = 1024
-"""Tables of numbers with more keys are looked up on the host."""
+"""Tables of numbers with more keys are searched by halves, not compared with each key."""
 
 _NUMPY: dict[str, Any] = {"int64s": np.int64, "floats": np.float32, "strings": object}
 _DEFAULTS: dict[str, Any] = {"int64s": -1, "floats": -0.0, "strings": "_Unused"}
@@ -104,18 +105,39 @@ def lookup(n: Node, x: Value, keys: Array, values: Array, default: Array) -> Val
     if dtype_of(keys) != n.dtype(x):
         raise InputError(f"its keys are {dtype_of(keys)} and its operand is {n.dtype(x)}")
     result = graph.dense(n.shape(x), dtype_of(values))
-    if keys.dtype == object or values.dtype == object or keys.size > _COMPARED:
-        reason = "its labels are strings" if object in (keys.dtype, values.dtype) else f"its {keys.size} keys are many"
+    if keys.dtype == object or values.dtype == object:
         table = [n.builder.constant(a, graph.dense(a.shape, dtype_of(a))) for a in (keys, values, default)]
-        return host_value(n.importer, "label_encoder", [x, *table], result, reason)
+        return host_value(n.importer, "label_encoder", [x, *table], result, "its labels are strings")
     if keys.size == 0:
         return n.op(graph.Expand, n.constant(default.reshape(())), shape=n.shape(x))
+    if keys.size > _COMPARED:
+        return _searched(n, x, keys, values, default)
     # The first key that matches: the largest of the places counted from the end, 0 where none does.
     hit = matches(n, x, keys)
     counted = n.constant(np.arange(keys.size, 0, -1, dtype=np.int64))
     found = n.op(graph.Where, hit, counted, n.constant(0, I64))
     place = n.op(graph.Reduce, found, kind="max", axes=(len(n.shape(x)),), keepdims=False)
     return n.op(graph.Gather, n.constant(np.concatenate([default, values[::-1]])), place, axis=0)
+
+
+def _searched(n: Node, x: Value, keys: Array, values: Array, default: Array) -> Value:
+    """A binary search: the place of the last key that is not greater, in steps of falling powers of two."""
+    f = Formula(n)
+    ordered, first = np.unique(keys, return_index=True)
+    if keys.dtype.kind == "f":
+        ordered, first = ordered[ordered == ordered], first[ordered == ordered]
+    table = n.constant(ordered)
+    place = f.expand(n.constant(0, I64), n.shape(x))
+    for bit in reversed(range(int(ordered.size - 1).bit_length())):
+        further = f.add(place, 1 << bit)
+        inside = f.less(further, int(ordered.size))
+        key = n.op(graph.Gather, table, f.clamp(further, 0, int(ordered.size) - 1), axis=0)
+        place = f.where(f.both(inside, f.at_most(key, x)), further, place)
+    hit = f.equal(n.op(graph.Gather, table, place, axis=0), x)
+    found = n.op(graph.Gather, n.constant(values[first]), place, axis=0)
+    y = f.where(hit, found, n.constant(default.reshape(())))
+    nan = values[np.isnan(keys)] if keys.dtype.kind == "f" else values[:0]
+    return f.where(n.op(graph.IsNan, x), n.constant(nan[0]), y) if nan.size else y
 
 
 def matches(n: Node, x: Value, keys: Array) -> Value:
