@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from tcc.ir.core import Op
-from tcc.ir.graph import Constant, Host, Reduce
+from tcc.ir.graph import BitCast, Constant, Host, QuantizedLstm, Reduce
 from tcc.ir.graph.base import Array, GraphOp, tensor_type
 from tcc.ir.types import BF16, DType, TensorType
 
@@ -71,6 +71,10 @@ def wide_reason(op: GraphOp) -> str | None:
         return f"{op.name} overflows or loses digits in 16 bits"
     if isinstance(op, Host):
         return "it is done on the host"
+    if isinstance(op, BitCast):
+        return "its bits are those of 32"
+    if isinstance(op, QuantizedLstm):
+        return "its state is quantized in f32"
     if isinstance(op, Reduce) and op.kind in ("sum", "prod"):
         return f"a {op.kind} overflows or loses digits in 16 bits"
     if op.name == "graph.mul" and op.operands[0] is op.operands[1]:
