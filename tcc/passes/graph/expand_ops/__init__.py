@@ -11,10 +11,11 @@ from tcc.ir.module import ModuleOp
 from tcc.ir.rewriter import Rewriter
 from tcc.passes.base import Pass, PassContext, register_pass
 from tcc.passes.graph.common import blocks, functions
-from tcc.passes.graph.expand_ops import arrange, loops, normalize, pools, resample, scans, strings
+from tcc.passes.graph.expand_ops import arrange, loops, normalize, pools, resample, scans, strings, transposed
 from tcc.passes.graph.expand_ops.table import EXPANSIONS
 
-assert arrange and loops and normalize and pools and resample and scans and strings  # they fill EXPANSIONS
+# They fill EXPANSIONS.
+assert arrange and loops and normalize and pools and resample and scans and strings and transposed
 
 
 @register_pass
@@ -24,8 +25,8 @@ class ExpandOps(Pass):
 
     before: `%y = graph.resize(%x) {mode = "linear", ...}`; after: per axis, the sum of `graph.gather`s of x at constant
     positions times constant weights (computed ones where data decide the extents). Likewise batch normalisation (a
-    multiplication and an addition), nearest resizes, pads other than by a value, Lp pools, positions of extremes, loops
-    of known trips, and dims that are numbers. An op that stays for the host gets a remark.
+    multiplication and an addition), nearest resizes, transposed convolutions, pads other than by a value, Lp pools,
+    positions of extremes, loops of known trips, and dims that are numbers. An op that stays for the host gets a remark.
     """
 
     name: ClassVar[str] = "expand-ops"
