@@ -16,7 +16,8 @@ from tcc.compiler.cli.opt import main as tcc_opt
 from tcc.compiler.cli.tcc import main as tcc_main
 from tcc.compiler.driver import compile_model
 from tcc.compiler.options import Options
-from tests.compiler.control_models import MODELS, Feeds
+from tests.compiler.control_models import Feeds
+from tests.compiler.growing_models import MODELS
 from tests.target import TARGET
 
 
