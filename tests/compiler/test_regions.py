@@ -91,3 +91,38 @@ def test_data_decide_the_number_of_regions(mode: str, ratio: int) -> None:
         got = np.asarray(engine({**inputs, "s": some})["y"])
         wanted = reference.roi_align(inputs["x"], inputs["rois"][kept], inputs["which"][kept], **how)
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "ratio"), [("avg", 0), ("max", 0), ("avg", 2), ("max", 2), ("pool", 0)])
+def test_data_decide_the_size_of_the_picture(mode: str, ratio: int) -> None:
+    how: dict[str, Any] = {"mode": mode, "sampling_ratio": ratio, "output_height": 3, "output_width": 2}
+    op, names = "RoiAlign", ["x", "r", "b"]
+    if mode == "pool":
+        op, names, how = "MaxRoiPool", ["x", "r"], {"pooled_shape": [3, 2]}
+    nodes = [
+        helper.make_node("Compress", ["whole", "rows"], ["tall"], axis=2),
+        helper.make_node("Compress", ["tall", "columns"], ["x"], axis=3),
+        helper.make_node(op, names, ["y"], **how),
+    ]
+    regions = boxes(12, 8)
+    inputs: dict[str, np.ndarray] = {
+        "whole": RNG.standard_normal((2, 5, 9, 8)).astype(np.float32), "rows": np.ones(9, bool),
+        "columns": np.ones(8, bool), "r": regions, "b": RNG.integers(0, 2, 12),
+    }  # fmt: skip
+    if mode == "pool":
+        inputs["r"] = np.concatenate([inputs.pop("b")[:, None], regions], 1).astype(np.float32)
+    infos = [
+        helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in inputs.items()
+    ]
+    graph = helper.make_graph(nodes, "g", infos, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [12, 5, 3, 2])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    engine = tcc.compile(model, target="cpu", opt_level=1)
+    assert {row["function"] for row in engine.data.schedule if row["op"] == "host_call"} == {"compress"}
+    for seed in range(3):
+        keep = np.random.default_rng(seed)
+        inputs["rows"], inputs["columns"] = keep.random(9) < 0.7, keep.random(8) < 0.6
+        inputs["rows"][4] = inputs["columns"][2] = True
+        picture = inputs["whole"][:, :, inputs["rows"]][:, :, :, inputs["columns"]]
+        function = reference.max_roi_pool if mode == "pool" else reference.roi_align
+        wanted = function(picture, *(inputs[k] for k in names[1:]), **how)
+        np.testing.assert_allclose(np.asarray(engine(inputs)["y"]), wanted, rtol=1e-5, atol=1e-5)

@@ -8,9 +8,9 @@ more apart a pixel has few. Positions are computed in f64, as they decide which 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tcc.compiler.frontend.registry import onnx_op
 from tcc.errors import InputError
 from tcc.ir import graph
 from tcc.ir.core import Value
+from tcc.ir.expr import Dim, mul, product
 from tcc.ir.types import F64, I64
 
 TAPS = 6
@@ -53,14 +54,29 @@ def roi_align(n: Node) -> Value:
     return n.cast(n.transpose(y, (0, 3, 1, 2)), n.dtype(x))
 
 
-def _corners(f: Formula, position: Value, size: int) -> list[tuple[Value, Value]]:
+def _extent(f: Formula, size: Dim) -> Value:
+    """An extent, which data may decide, as an f64."""
+    n = f.n
+    return (
+        n.constant(size, F64) if isinstance(size, int) else n.cast(n.reshape(n.op(graph.Dims, values=(size,)), ()), F64)
+    )
+
+
+def _within(f: Formula, x: Value, high: Value) -> Value:
+    """x between 0 and `high`."""
+    return f.least(f.most(x, 0.0), high)
+
+
+def _corners(f: Formula, position: Value, size: Dim) -> list[tuple[Value, Value]]:
     """(index, weight) of the two pixels around each position; beyond one pixel out nothing counts."""
-    live = f.n.cast(f.both(f.at_most(-1.0, position), f.at_most(position, float(size))), f.n.dtype(position))
-    p = f.clamp(position, 0.0, size - 1.0)
+    end = _extent(f, size)
+    top = f.sub(end, 1.0)
+    live = f.n.cast(f.both(f.at_most(-1.0, position), f.at_most(position, end)), f.n.dtype(position))
+    p = _within(f, position, top)
     low = f.floor(p)
     above = f.sub(p, low)
     first = f.n.cast(low, I64)
-    second = f.n.cast(f.clamp(f.add(low, 1.0), 0.0, size - 1.0), I64)
+    second = f.n.cast(_within(f, f.add(low, 1.0), top), I64)
     return [(first, f.mul(f.sub(1.0, above), live)), (second, f.mul(above, live))]
 
 
@@ -73,18 +89,19 @@ def _fixed(
 ) -> Value:  # fmt: skip
     """x [n, h, w, c] at `ratio` samples a side of every bin: gathers, and a reduction."""
     n = f.n
-    batch, height, width, channels = f.static(x)
+    batch, height, width, channels = n.shape(x)
     count = n.shape(batches)[0]
+    row, picture = (n.cast(_extent(f, d), I64) for d in (width, mul(height, width)))
     corners: list[list[tuple[Value, Value]]] = []
     for (low, extent), many, size in zip(sides, bins, (height, width), strict=True):
         steps = n.constant((np.arange(many * ratio) + 0.5).reshape(1, -1), F64)
         corners.append(_corners(f, f.add(low, f.mul(steps, f.div(extent, float(many * ratio)))), size))
-    pixels = n.reshape(x, (batch * height * width, channels))
-    start = n.reshape(f.mul(batches, height * width), (count, 1, 1))
+    pixels = n.reshape(x, (product((batch, height, width)), channels))
+    start = n.reshape(f.mul(batches, picture), (count, 1, 1))
     samples = bins[0] * ratio, bins[1] * ratio
     total: Value | None = None
-    for (i, v), (j, u) in product(*corners):
-        index = f.add(f.mul(n.reshape(i, (count, samples[0], 1)), width), n.reshape(j, (count, 1, samples[1])))
+    for (i, v), (j, u) in itertools.product(*corners):
+        index = f.add(f.mul(n.reshape(i, (count, samples[0], 1)), row), n.reshape(j, (count, 1, samples[1])))
         weight = f.mul(n.reshape(v, (count, samples[0], 1, 1)), n.reshape(u, (count, 1, samples[1], 1)))
         value = f.mul(n.op(graph.Gather, pixels, f.add(index, start), axis=0), n.cast(weight, n.dtype(x)))
         total = value if total is None else f.add(total, value) if mode == "avg" else f.most(total, value)
@@ -103,11 +120,11 @@ class _Side:
     count: Value
     step: Value
     bins: int
-    size: int
+    size: Dim
     ratio: int
 
     @staticmethod
-    def of(f: Formula, low: Value, extent: Value, bins: int, size: int, ratio: int) -> _Side:
+    def of(f: Formula, low: Value, extent: Value, bins: int, size: Dim, ratio: int) -> _Side:
         """`ratio` samples a bin; 0: as many as lie at most a pixel apart."""
         if ratio:
             count = f.expand(f.n.constant(float(ratio), F64), f.n.shape(low))
@@ -137,7 +154,17 @@ class _Side:
 
     def pixel(self, position: Value) -> Value:
         """The first of the two pixels around each position."""
-        return self.f.floor(self.f.clamp(position, 0.0, self.size - 1.0))
+        return self.f.floor(_within(self.f, position, self.top))
+
+    @property
+    def end(self) -> Value:
+        """How many pixels there are."""
+        return _extent(self.f, self.size)
+
+    @property
+    def top(self) -> Value:
+        """The last pixel."""
+        return self.f.sub(self.end, 1.0)
 
     def bounds(self) -> Value:
         """The pixels that a bin's samples touch, from the first to behind the last: i64 [k, bins, 2]."""
@@ -145,7 +172,7 @@ class _Side:
         ends = [self.pixel(self.at(v)) for v in (self.first, self.last)]
         # A region that ends before it begins is sampled backwards.
         begin = f.least(*ends)
-        end = f.clamp(f.add(f.most(*ends), 2.0), 0.0, float(self.size))
+        end = _within(f, f.add(f.most(*ends), 2.0), self.end)
         end = f.where(f.less(0.0, self.count), end, 0.0)
         shape = (*n.shape(begin), 1)
         return f.concat([n.reshape(n.cast(v, I64), shape) for v in (begin, end)], 2)
@@ -159,7 +186,11 @@ class _Side:
         """What the samples of a bin weigh a pixel with, [k, bins, pixels]: in "sum", or the "max" or "min" of single
         ones, which are right within the bounds only."""
         f, n = self.f, self.f.n
-        pixel = n.constant(np.arange(self.size).reshape(1, 1, -1), F64)
+        numbers = (
+            n.constant(np.arange(self.size)) if isinstance(self.size, int) else n.op(graph.Iota, size=(self.size,))
+        )
+        pixel = n.reshape(n.cast(numbers, F64), (1, 1, self.size))
+        top, end = self.top, self.end
         low, count, step = (self.cube(v, 0, 1) for v in (self.low, self.count, self.step))
         first, last = (self.cube(v, 0, 1) for v in (self.first, self.last))
         start = first
@@ -168,22 +199,22 @@ class _Side:
             start = f.most(f.floor(f.sub(f.div(f.sub(f.sub(pixel, 1.0), low), near), 0.5)), first)
         sample = f.add(start, n.constant(np.arange(self.ratio or TAPS).reshape(-1, 1, 1, 1), F64))
         position = f.add(low, f.mul(f.add(sample, 0.5), step))
-        inside = f.both(f.at_most(-1.0, position), f.at_most(position, float(self.size)))
+        inside = f.both(f.at_most(-1.0, position), f.at_most(position, end))
         inside = f.both(inside, f.at_most(sample, last))
-        at = f.clamp(position, 0.0, self.size - 1.0)
+        at = _within(f, position, top)
         weight = f.most(f.sub(1.0, n.op(graph.Abs, f.sub(at, pixel))), 0.0)
         if kind != "min":
             return f.reduce(f.where(inside, weight, 0.0), kind, 0)
         before = f.floor(at)
-        after = f.clamp(f.add(before, 1.0), 0.0, self.size - 1.0)
+        after = _within(f, f.add(before, 1.0), top)
         touched = n.op(graph.Or, f.equal(before, pixel), f.equal(after, pixel))
         least = f.reduce(f.where(f.both(inside, touched), weight, 1.0), kind, 0)
         # Samples at or beyond a border touch the pixel there and the next one, or that one again, with weight 0; those
         # more than a pixel out touch both with weight 0.
         head, tail = (self.cube(self.at(v), 0, 1) for v in (self.first, self.last))
-        outer = f.both(f.at_most(head, 0.0), f.equal(pixel, min(1.0, self.size - 1.0)))
+        outer = f.both(f.at_most(head, 0.0), f.equal(pixel, f.least(1.0, top)))
         outer = n.op(graph.Or, outer, f.both(f.less(head, -1.0), f.equal(pixel, 0.0)))
-        outer = n.op(graph.Or, outer, f.both(f.at_most(self.size - 1.0, tail), f.equal(pixel, self.size - 1.0)))
+        outer = n.op(graph.Or, outer, f.both(f.at_most(top, tail), f.equal(pixel, top)))
         return f.where(outer, 0.0, least)
 
 
@@ -192,7 +223,7 @@ def _weighted(
 ) -> Value:  # fmt: skip
     """x [n, h, w, c] as weighted sums or maxima over the pixels that samples touch."""
     n = f.n
-    _, height, width, _ = f.static(x)
+    _, height, width, _ = n.shape(x)
     both = [
         _Side.of(f, low, extent, many, size, ratio)
         for (low, extent), many, size in zip(sides, bins, (height, width), strict=True)
@@ -221,18 +252,18 @@ def max_roi_pool(n: Node) -> Value:
     bins: Sequence[int] = n.attr("pooled_shape")
     if len(bins) != 2 or min(bins) < 1 or n.rank(x) != 4:
         raise InputError(f"its pooled_shape {list(bins)} or x {n.type(x)} is not that of pictures")
-    _, _, height, width = f.static(x)
+    _, _, height, width = n.shape(x)
     boxes = n.cast(rois, F64)
     batch = n.reshape(n.cast(f.part(boxes, 1, 0), I64), (n.shape(rois)[0],))
     corners = f.floor(f.add(f.mul(boxes, float(n.attr("spatial_scale", 1.0))), 0.5))
     x1, y1, x2, y2 = (f.part(corners, 1, 1 + i) for i in range(4))
 
-    def bounds(low: Value, high: Value, many: int, size: int) -> Value:
+    def bounds(low: Value, high: Value, many: int, size: Dim) -> Value:
         step = f.div(f.most(f.add(f.sub(high, low), 1.0), 1.0), float(many))
 
         def edge(cls: type[graph.GraphOp], first: int) -> Value:
             number = n.constant((np.arange(many) + first).reshape(1, -1), F64)
-            return f.clamp(f.add(n.op(cls, f.mul(number, step)), low), 0.0, float(size))
+            return _within(f, f.add(n.op(cls, f.mul(number, step)), low), _extent(f, size))
 
         ends = edge(graph.Floor, 0), edge(graph.Ceil, 1)
         shape = (n.shape(rois)[0], many, 1)
