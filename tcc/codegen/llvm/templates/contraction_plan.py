@@ -137,9 +137,11 @@ class Plan:
     @property
     def packed(self) -> DType:
         """The element type of the right factor in panels: integer constants stay as narrow as they are stored."""
+        if not self.packs_right:
+            return self.acc
         stored = self.nest.operands[self.right.start].dtype
         narrow = self.acc.is_int and stored.is_int and stored.bits in (8, 16) and stored.bits < self.acc.bits
-        return stored if narrow and self.packs_right else self.acc
+        return stored if narrow else self.acc
 
     @property
     def copy_left(self) -> Left | None:
