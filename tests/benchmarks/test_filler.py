@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 from benchmarks import filler, zoo
 from benchmarks.filler import BIAS, MATRIX, MEAN, SCALE, TABLE, VARIANCE, Role, Weight
 
-LIKE_ALEXNET = ("light_vgg19", "light_zfnet512")
-"""Large models of the layers of light_bvlc_alexnet."""
+LIKE_OTHERS = ("light_vgg19", "light_zfnet512", "vit_base_patch16_224")
+"""Large models of the layers of light_bvlc_alexnet and bert_base."""
 
 SAMPLE = 12  # weights redrawn per model, one run each
 
@@ -54,7 +54,7 @@ def sampled(name: str, roles: dict[str, Role], rng: np.random.Generator) -> list
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in zoo.filled_models() if name not in (*zoo.MORE, *LIKE_ALEXNET)])
+@pytest.mark.parametrize("name", [name for name in zoo.filled_models() if name not in (*zoo.MORE, *LIKE_OTHERS)])
 def test_every_weight_matters(name: str, rng: np.random.Generator):
     bare, gains, values = zoo.weightless(name), filler.gains(name), zoo.weights(name)
     roles, weights = filler.roles(bare), filler.weights(bare)

@@ -51,10 +51,11 @@ def test_some_configs_at_two_odd_shapes(rng, t):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("t", LEVELS, ids=lambda t: t.name)
-def test_every_config_at_two_odd_shapes(rng, t):
-    for f in odd_shapes():
+def test_every_second_config_at_two_odd_shapes(rng, t):
+    """At the one shape those that the other leaves out."""
+    for first, f in enumerate(odd_shapes()):
         arrays = values(f, rng)
-        for config in rows_of(TEMPLATES[ATTENTION].legal_columns(f, t)[0]):
+        for config in rows_of(TEMPLATES[ATTENTION].legal_columns(f, t)[0])[first::2]:
             check(f, arrays, ATTENTION, config, t)
 
 
