@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -144,6 +145,8 @@ def commit(given: str | None) -> str:
     The results folder does not count as changed: the script itself writes there.
     """
     if given:
+        if not re.fullmatch(r"[0-9a-f]{7,40}\+?", given):
+            raise SystemExit(f"--commit {given} is no commit: give its hash, 7 to 40 hexadecimal digits")
         return given
     try:
         head = _git("rev-parse", "--short=12", "HEAD")

@@ -73,9 +73,13 @@ def main() -> int:
         ended: dict[str, int | str] = {}
         until = time.monotonic() + options.minutes * 60
 
+        jobs: list[subprocess.Popen[bytes]] = []
+        # Steps have sessions of their own and would outlive this process.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_end(jobs)))
+
         def run(step: str) -> None:
             ended[step] = "not started"
-            ended[step] = _run(known[step], folder / f"{step}.log", until)
+            ended[step] = _run(known[step], folder / f"{step}.log", until, jobs)
 
         threads = [threading.Thread(target=run, args=(step,)) for step in options.steps or known]
         for thread in threads:
@@ -88,7 +92,15 @@ def main() -> int:
     return 1 if any(status != 0 for status in ended.values()) else 0
 
 
-def _run(command: list[str], log: Path, until: float) -> int | str:
+def _end(jobs: list[subprocess.Popen[bytes]]) -> int:
+    """End all steps with their processes; the status of a suite that was ended."""
+    for job in jobs:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+    return 128 + signal.SIGTERM
+
+
+def _run(command: list[str], log: Path, until: float, jobs: list[subprocess.Popen[bytes]]) -> int | str:
     """Run one step, in a session of its own so that its processes end with it: its status, or why it has none."""
     begun = time.monotonic()
     with open(log, "wb") as out:
@@ -96,6 +108,7 @@ def _run(command: list[str], log: Path, until: float) -> int | str:
             [sys.executable, "-m", *command], stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             env={**os.environ, "TCC_TEST_TARGET": "native"},
         )  # fmt: skip
+        jobs.append(job)
         try:
             status: int | str = job.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:

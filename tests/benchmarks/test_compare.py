@@ -61,3 +61,9 @@ def test_a_table_keeps_other_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = (tmp_path / "t.md").read_text()
     assert "| m | 125.0 |" in text and "| n | 250.0 |" in text and "2 rows" in text and "a machine; commit abd+" in text
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_commit_is_a_hash() -> None:
+    assert compare.commit("e6dd833") == "e6dd833"
+    with pytest.raises(SystemExit, match="--commit HEAD is no commit: give its hash"):
+        compare.commit("HEAD")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import onnx
 
+from benchmarks.compare import commit as commit_of
 from tcc.ir.files import write_file
 from tests.conformance.suite import Outcome, attempt_all, cases, skips
 from tests.conformance.without_kernel import WITHOUT_KERNEL
@@ -31,12 +31,6 @@ PAGE = ROOT / "spec" / "conformance.md"
 RESULTS = ROOT / "benchmarks" / "results"
 VERDICTS = {"refused": "are refused with a sentence", "wrong": "give wrong results", "crash": "crash",
             "idle": "are right without a kernel where one must run"}  # fmt: skip
-
-
-def head_commit() -> str:
-    """The commit of the sources; "" outside a checkout."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 def stored(found: Sequence[Outcome], device: str, opt_level: int, seconds: float, processes: int, commit: str) -> str:
@@ -139,7 +133,7 @@ def main() -> None:
     p.add_argument("--work", action="store_true", help="the functions called on the host, and passes without a kernel")
     args = p.parse_args()
     names = [n for n in cases() if args.only in n][:: args.every]
-    begun, commit = time.monotonic(), args.commit or head_commit()
+    begun, commit = time.monotonic(), commit_of(args.commit)
     found = attempt_all(names, args.processes, device=args.device, opt_level=args.opt_level)
     text = stored(found, args.device, args.opt_level, time.monotonic() - begun, args.processes, commit)
     if args.short:
